@@ -29,11 +29,11 @@ from scripts.cli.output import show_record
 @database
 @output_format
 def keygen(file: str, db: str, format_: Format, origin: str | None, *, add: bool) -> None:
-    """Make an Ed25519 key that signs the checkpoints of the log, and print its verifier key.
+    """Make a key that signs the checkpoints of the transparency log.
 
-    FILE gets the secret key, for its owner only (0600); it is never printed. Name it to inforce serve with
-    --signing-key-file. Give the verifier key to everybody who shall verify the log. A new ledger takes its origin from
-    the key; the origin of a ledger that exists never changes.
+    Prints the verifier key. FILE gets the secret key (Ed25519), for its owner only (0600); it is never printed. Name
+    FILE to inforce serve with --signing-key-file. Give the verifier key to everybody who shall verify the log. A new
+    ledger takes its origin from the key; the origin of a ledger that exists never changes.
 
     To change keys: --add a new one and restart the server, which then signs with both. Once everybody has the new
     verifier key, delete the line of the older key from FILE and restart again.

@@ -61,9 +61,9 @@ async def tile(request: Request) -> Response:
 
         content = await service.ask_large(read)
         headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if packed else {})
-        return _response(_found(content), BYTES, _FOR_EVER_OF_CLIENT, headers)
+        return _response(_or_not_found(content), BYTES, _FOR_EVER_OF_CLIENT, headers)
     content = None if resource is None else await service.ask(lambda: service.log.tile(resource))
-    return _response(_found(content), BYTES, _FOR_EVER)
+    return _response(_or_not_found(content), BYTES, _FOR_EVER)
 
 
 async def verifier_keys(request: Request) -> Response:
@@ -93,7 +93,7 @@ async def event_proof(request: Request) -> Response:
     return _response(proof, TEXT, "no-store")
 
 
-def _found(content: bytes | None) -> bytes:
+def _or_not_found(content: bytes | None) -> bytes:
     if content is None:
         raise RequestRefused("not_found", "the published tree has no tile or bundle at this path")
     return content

@@ -78,7 +78,7 @@ class LogTables:
 
     def tiles(self, places: Sequence[TilePlace]) -> dict[TilePlace, bytes]:
         """The stored bytes of these tiles; a tile that is not stored is left out."""
-        found: dict[TilePlace, bytes] = {}
+        by_place: dict[TilePlace, bytes] = {}
         with self._begin(commit=False) as cursor:
             for start in range(0, len(places), _TILES_MAX):
                 some = places[start : start + _TILES_MAX]
@@ -88,8 +88,8 @@ class LogTables:
                 for level, number, hashes in cursor.execute(self._statement(statement), parameters).fetchall():
                     if not _is_bytes(hashes):
                         raise LedgerCorrupt(f"tile {number} of level {level} of the log is not what was written")
-                    found[level, number] = bytes(hashes)
-        return found
+                    by_place[level, number] = bytes(hashes)
+        return by_place
 
     def grow(self, before: StoredHead | None, after: StoredHead, tiles: Mapping[TilePlace, bytes]) -> bool:
         """Stores tiles and the head of the integrated tree, in one transaction. False: the head was not `before` any

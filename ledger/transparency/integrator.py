@@ -49,7 +49,7 @@ class LogProblem(NamedTuple):
     detail: str
 
 
-class _Refused(Exception):
+class _SigningRefused(Exception):
     def __init__(self, code: ProblemCode, detail: str) -> None:
         super().__init__(detail)
         self.problem = LogProblem(code, detail)
@@ -118,7 +118,7 @@ class Integrator:
         """Ends the block with the problem that was met in it. `LedgerUnavailable` of the database is the caller's."""
         try:
             yield
-        except _Refused as error:
+        except _SigningRefused as error:
             self.problem = error.problem
         except WrongLeaf as error:
             detail = f"the event at position {error.index + 1} is not the one that the tree has there"
@@ -142,7 +142,7 @@ class Integrator:
         until = min(head, size + length)
         tree = GrowingTree(size, tile_reader(self._tables)(right_edge(size)))
         if before is not None and tree.head().root != before.root:
-            raise _Refused("log_damaged", f"the tiles at the right edge do not give the root of the {size} events")
+            raise _SigningRefused("log_damaged", f"the tiles at the right edge do not give the root of the {size} events")
         tree.append([leaf_hash(leaf) for leaf in leaves_between(self._recorder, size, until)])
         after = StoredHead(*tree.head())
         self._tables.grow(before, after, {tile[:2]: hashes for tile, hashes in tree.changed.items()})
@@ -167,7 +167,7 @@ class Integrator:
         tree = self._proved(integrated, published)
         for signed in older:
             if tree.root_of(signed.head.size) != signed.head.root:
-                raise _Refused(
+                raise _SigningRefused(
                     "log_forked",
                     f"a checkpoint of {signed.head.size} events was signed, and the ledger now has others there: its "
                     "log would fork, so nothing is signed. Bring the ledger back whose events are under that "
@@ -178,15 +178,15 @@ class Integrator:
     def _require_own(self, signed: SignedCheckpoint, what: str) -> None:
         """Raises unless the checkpoint is of this log, by a key that signs now or has signed before."""
         if signed.checkpoint.origin != self._origin:
-            raise _Refused("log_forked", f"{what} is of the log {signed.checkpoint.origin}, not of {self._origin}")
+            raise _SigningRefused("log_forked", f"{what} is of the log {signed.checkpoint.origin}, not of {self._origin}")
         before = [VerifierKey.parse(text) for text, _ in self._tables.verifier_keys()]
         signed.note.verified_by([*(key.verifier for key in self._keys), *before])
 
-    def _behind(self, signed_size: int, size: int) -> _Refused:
+    def _behind(self, signed_size: int, size: int) -> _SigningRefused:
         head = self._recorder.head().position
         if head >= signed_size:
             # The stored tree went back alone, or was made anew. The next rounds integrate what it lacks.
-            return _Refused(
+            return _SigningRefused(
                 "log_unavailable", f"the tree has {size} events, and is integrated again up to {signed_size}"
             )
         return _went_back(signed_size, head, "under a signed checkpoint")
@@ -223,11 +223,11 @@ class Integrator:
         before = None if published is None else published.stored
         keys = [str(key.verifier) for key in self._keys]
         if not self._tables.publish(before, StoredHead(*head, content), keys):
-            raise _Refused("log_unavailable", "another process has published a checkpoint meanwhile")
+            raise _SigningRefused("log_unavailable", "another process has published a checkpoint meanwhile")
 
 
-def _went_back(size: int, head: int, what: str) -> _Refused:
-    return _Refused(
+def _went_back(size: int, head: int, what: str) -> _SigningRefused:
+    return _SigningRefused(
         "log_went_back",
         f"{size} events are {what}, and the ledger ends at position {head}: it went back. Nothing is signed, so that "
         "the log does not fork; bring the newer ledger back",

@@ -94,7 +94,7 @@ class SigningKey:
         return key
 
     def secret_text(self) -> str:
-        """What `parse` reads."""
+        """The text that `parse` reads."""
         verifier = self.verifier
         return f"{_PRIVATE}{verifier.name}+{verifier.id_.hex()}+{_base64(bytes([ED25519]) + self._seed)}"
 

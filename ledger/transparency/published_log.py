@@ -1,7 +1,7 @@
 """The log as others see it: the last published checkpoint, and the tiles, bundles and proofs of exactly that tree.
 
-Whatever it hands out was proved against the checkpoint's root before: a tile or an event that was altered where it is
-stored is refused with its place, and never served. So it needs no key, and any process may serve the log.
+It proves everything against the checkpoint's root before it hands it out: a tile or an event that was altered where it
+is stored is refused with its place, and never served. So it needs no key, and any process may serve the log.
 Proved by tests/contracts/test_log.py.
 """
 

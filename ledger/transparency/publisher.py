@@ -40,7 +40,7 @@ class LogStatus(NamedTuple):
     problem: LogProblem | None
 
 
-class _Waiter(NamedTuple):
+class _ProofWaiter(NamedTuple):
     size: int
     wake: Callable[[], None]
 
@@ -54,7 +54,7 @@ class LogPublisher:
         self._tables = recorder.log_tables()
         self._leader = recorder.integrator_lock()
         self._lock = threading.Lock()
-        self._waiters: dict[object, _Waiter] = {}
+        self._waiters: dict[object, _ProofWaiter] = {}
         self._wake = threading.Event()
         self._stopping = False
         self._retry_leading_at = 0.0
@@ -83,7 +83,7 @@ class LogPublisher:
         published = asyncio.Event()
         token = object()
         with self._lock:
-            self._waiters[token] = _Waiter(size, partial(_wake, loop, published))
+            self._waiters[token] = _ProofWaiter(size, partial(_wake, loop, published))
         self._wake.set()
         try:
             with suppress(TimeoutError):

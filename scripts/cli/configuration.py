@@ -30,6 +30,7 @@ OTHER_VARIABLES: Final = {
     "INFORCE_SIGNING_KEY": "the signing keys themselves, as a file of `inforce keygen` holds them, instead of a file",
     "INFORCE_PYTHON": "the Python that `scripts/inforce` and `scripts/test` make `.venv` with; without it `python3`",
     "INFORCE_TEST_POSTGRES": "a PostgreSQL server for the tests: a URL, where the tests make and drop databases",
+    "INFORCE_TLOG_PYTHON": "a Python with the package aics-tlog, for the tests; without it the Python that runs them",
     "INFORCE_REAL_DATA": "the folder of the real data sets for the tests; without it `../shared/data`",
 }
 """Variables with our prefix that are no keys → their meaning."""

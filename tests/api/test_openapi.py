@@ -122,7 +122,7 @@ def test_the_other_models_have_the_members_of_the_domain() -> None:
     assert set(requests.RequestRecord.model_fields) == set(RequestRecord._fields)
     assert set(requests.ObservedHandling.model_fields) == set(Observed._fields)
     outlook = outlook_json(EventOutlook(NOTHING_FOLLOWS))
-    assert list(responses.Receipt.model_fields) == [*Receipt._fields, *outlook]
+    assert list(responses.Receipt.model_fields) == [*Receipt._fields, *outlook, "proof"]
     assert set(responses.ScheduledChange.model_fields) == set(ScheduledChange._fields)
     assert set(responses.ReceiptWarning.model_fields) == set(ReceiptWarning._fields)
     assert set(responses.Event.model_fields) == set(Leaf.__struct_fields__)
@@ -169,7 +169,7 @@ def test_every_documented_bound_of_a_parameter_is_the_servers_bound(story: TestC
             one for one in item.get("get", {}).get("parameters", ()) if one["in"] == "query" and one["required"]
         ]
         more = "".join(f"&{one['name']}={one['example']}" for one in required)
-        url = path.format(subject="org:acme", event_id="none", audit_id="none", code="not_found")
+        url = path.format(subject="org:acme", event_id="none", audit_id="none", code="not_found", path="0/000")
         for parameter in item.get("get", {}).get("parameters", ()):
             if parameter["in"] != "query" or path.endswith("/stream") or parameter["name"] == "at_least":
                 continue
