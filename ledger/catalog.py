@@ -24,8 +24,9 @@ Value = bool | int | str | tuple[str, ...]
 
 TEXT_LENGTH_MAX: Final = 4096
 SET_SIZE_MAX: Final = 256
-VALUE_BYTES_MAX: Final = 65_536
-"""Bytes of the stored JSON of a new value, or of a new definition: every answer that holds it repeats it."""
+VALUE_BYTES_MAX: Final = 61_440
+"""Bytes of the stored JSON of a new value, or of a new definition: every answer that holds it repeats it, and its event
+must fit in a bundle of the transparency log, whatever the names around it are."""
 RECORDED_SET_SIZE_MAX: Final = 1000
 """Earlier versions recorded sets of up to this size. They stay readable and restorable."""
 SHOWN_MEMBERS_MAX: Final = 20

@@ -67,7 +67,7 @@ class ChangeRetraction(WireModel):
 
 class SettingDefinition(WireModel):
     """The definition of a setting. one_of and set_of need `members`; subject_ref needs `ref_kinds`. It has at most
-    65,536 bytes as JSON."""
+    61,440 bytes as JSON."""
 
     kinds: list[_Kind] = Field(min_length=1)
     value_type: Literal["bool", "one_of", "set_of", "text", "integer", "subject_ref"]

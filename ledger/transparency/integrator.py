@@ -142,7 +142,7 @@ class Integrator:
         until = min(head, size + length)
         tree = GrowingTree(size, tile_reader(self._tables)(right_edge(size)))
         if before is not None and tree.head().root != before.root:
-            raise _SigningRefused("log_damaged", f"the tiles at the right edge do not give the root of the {size} events")
+            raise _SigningRefused("log_damaged", f"the tiles at the right edge do not give the root of {size} events")
         tree.append([leaf_hash(leaf) for leaf in leaves_between(self._recorder, size, until)])
         after = StoredHead(*tree.head())
         self._tables.grow(before, after, {tile[:2]: hashes for tile, hashes in tree.changed.items()})
@@ -178,7 +178,8 @@ class Integrator:
     def _require_own(self, signed: SignedCheckpoint, what: str) -> None:
         """Raises unless the checkpoint is of this log, by a key that signs now or has signed before."""
         if signed.checkpoint.origin != self._origin:
-            raise _SigningRefused("log_forked", f"{what} is of the log {signed.checkpoint.origin}, not of {self._origin}")
+            detail = f"{what} is of the log {signed.checkpoint.origin}, not of {self._origin}"
+            raise _SigningRefused("log_forked", detail)
         before = [VerifierKey.parse(text) for text, _ in self._tables.verifier_keys()]
         signed.note.verified_by([*(key.verifier for key in self._keys), *before])
 

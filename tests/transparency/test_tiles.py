@@ -4,6 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ledger.catalog import VALUE_BYTES_MAX
+from ledger.codec import SOURCE_PREFIX, leaf_bytes
+from ledger.drafts import Draft
+from ledger.subjects import ACTOR_LENGTH_MAX, is_origin
 from ledger.transparency.tiles import (
     LEAF_BYTES_MAX,
     BadBundle,
@@ -102,3 +106,28 @@ def test_a_leaf_that_is_too_large_for_16_bits_needs_the_other_form() -> None:
 def test_a_bundle_that_ends_within_a_leaf_is_refused(content: bytes) -> None:
     with pytest.raises(BadBundle, match="ends within a leaf"):
         decode_bundle(content)
+
+
+def test_the_largest_event_that_can_be_recorded_fits_in_a_bundle() -> None:
+    """The longest names around the largest value, in the widest escapes of JSON."""
+    draft = Draft(
+        topic="setting.changed",
+        subject=f"provider:{'x' * 256}",
+        version=10**15,
+        body={
+            "setting": "s" * 128,
+            "value": ["x" * (VALUE_BYTES_MAX - 4)],
+            "effective_from": 0,
+            "effective_until": 0,
+        },
+        actor="\x01" * ACTOR_LENGTH_MAX,
+        id_tail="-8000-8000-000000000000",
+        commitment="0" * 64,
+        imported=True,
+    )
+    longest = "/".join(["o" * 63] * 4)
+    assert is_origin(longest)
+    assert not is_origin(longest + "o")
+    leaf = leaf_bytes(draft, SOURCE_PREFIX + longest, 2**48 - 1, 0)
+    assert len(leaf) > VALUE_BYTES_MAX + 2500
+    assert len(encode_bundle([leaf])) == len(leaf) + 2

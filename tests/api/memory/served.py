@@ -83,7 +83,7 @@ def request(method: str, path: str, body: bytes = b"", *headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def large_set(count: int = 256, bytes_: int = 65_536) -> Sequence[str]:
+def large_set(count: int = 256, bytes_: int = 61_440) -> Sequence[str]:
     """Members of a set whose JSON has this size."""
     length = (bytes_ - 1) // count - 3
     return [f"{number:04}".ljust(length, "x") for number in range(count)]

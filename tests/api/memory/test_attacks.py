@@ -23,7 +23,7 @@ Record = Callable[[str, object], None]
 
 
 def fill(server: Served, events: int) -> None:
-    """Records events of 64 KiB each."""
+    """Records events of 60 KiB each."""
     value = large_set()
     for number in range(events):
         server.submit(
