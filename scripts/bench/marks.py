@@ -80,6 +80,8 @@ MARKS: Final[dict[str, Mark]] = {
     "growth.cold": Mark("check of a cold subject on SQLite: median", "under", 1, "ms"),
     "memory.subjects": Mark("peak resident memory of a server: 1 million subjects", "under", 300, "MB", _SUBJECTS),
     "memory.history": Mark("peak resident memory of a server: 100,000 changes", "under", 300, "MB", _HISTORY),
+    "log.integrate": Mark("transparency log: events integrated and signed", "at least", 2000, "a second"),
+    "log.proof": Mark("proof from a tree of 10 million, nothing at hand: median", "under", 1, "ms", _EVENTS),
     "audit.floor": Mark("audit: time, relative to reading and writing the rows", "at most", 2, "times", _AUDIT),
     "audit.polars": Mark("audit: speed, relative to Polars' as-of join", "at least", 1.3, "times", _AUDIT),
     "audit.duckdb": Mark("audit: speed, relative to DuckDB's as-of join", "at least", 1.5, "times", _AUDIT),

@@ -44,6 +44,12 @@ SUITES: Final[dict[str, Suite]] = {
     "replay": Suite("replay", "reading and rebuilding, beside a raw cursor", _SIZED, sized=True),
     "growth": Suite("growth", "a check in a small and in a large ledger", _SIZED, sized=True),
     "memory": Suite("memory", "the memory of a server under checks of very many subjects", _SIZED, sized=True),
+    "log": Suite(
+        "log",
+        "the transparency log, beside bare hashlib",
+        "a minute; with --events 10000000 half a GB of disk and two minutes",
+        sized=True,
+    ),
     "audit": Suite(
         "audit",
         "an audit of a log, beside reading and writing alone, Polars and DuckDB",

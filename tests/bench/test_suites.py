@@ -79,6 +79,20 @@ EXPECTED = {
     "memory": Expected(
         {"server, resident memory": ["anybody, at random", "one long history"]}, ["memory.subjects", "memory.history"]
     ),
+    "log": Expected(
+        {
+            f"{1000 + GENESIS + 20:,} events": [
+                "hashlib: the same leaves and nodes",
+                "inforce: integrate, prove, sign, publish",
+            ],
+            "a tree of 2,000 leaves, µs a proof": [
+                "hashlib: the nodes of two tiles",
+                "proof, tiles read and proved",
+                "proof, tiles at hand",
+            ],
+        },
+        ["log.integrate", "log.proof"],
+    ),
     "audit": Expected(
         {
             "an audit of 4,000 requests, 2,000 events": [
@@ -182,7 +196,7 @@ def test_a_suite_on_sqlite(name: str, tmp_path: Path, capsys: pytest.CaptureFixt
     assert "synchronous=FULL" in report["database"]
 
 
-@pytest.mark.parametrize("name", ["append", "http", "replay", "growth"])
+@pytest.mark.parametrize("name", ["append", "http", "replay", "growth", "log"])
 def test_a_suite_on_postgresql_uses_its_own_databases(
     name: str, tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
