@@ -132,12 +132,13 @@ class Service:
         try:
             integrator = Integrator(ledger, signing_keys, memory_of(ledger)) if signing_keys else None
             service = cls(ledger, owns_ledger=True, url=absolute_url(source), audits=audits, ready_bounds=ready_bounds)
-            if integrator is not None:
-                service.log_publisher = LogPublisher(ledger.recorder, integrator)
             with suppress(NotWritable):
                 ledger.require_writable()
             if warning := clock_ahead_warning(ledger, clock_bounds.ahead_warn_days):
                 _log.warning("%s", warning)
+            # Last: its thread uses the ledger from now on.
+            if integrator is not None:
+                service.log_publisher = LogPublisher(ledger.recorder, integrator)
             return service
         except BaseException:
             ledger.close()

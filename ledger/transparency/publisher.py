@@ -159,7 +159,9 @@ class LogPublisher:
     def _note(self, problem: LogProblem | None, *, integrates: bool) -> None:
         before = self.status.problem
         self.status = self.status._replace(problem=problem, integrates=integrates)
-        if problem is not None and problem != before:
+        # The words of a database that does not answer change from one attempt to the next.
+        is_known = before is not None and problem is not None and problem.code == before.code == "log_unavailable"
+        if problem is not None and problem != before and not is_known:
             _log.error("%s: no checkpoint of the log is signed: %s", problem.code, problem.detail)
         elif problem is None and before is not None:
             _log.warning("checkpoints of the log are signed again")
