@@ -48,7 +48,7 @@ def test_verbs_options_and_settings_are_proposed() -> None:
     assert proposals("state", "org:acme", "--kn") == ["--known-at"]
     assert proposals("state", "--setting", "training") == ["training.opt_in"]
     assert proposals("timeline", "or") == ["org:"]
-    assert proposals("doctor", "") == ["clock", "head"]
+    assert proposals("doctor", "") == ["clock", "head", "log"]
     assert proposals("submit", "or") == ["org:"]
     assert proposals("submit", "org:acme", "training") == ["training.opt_in"]
 

@@ -48,7 +48,7 @@ def test_a_second_key_is_added_and_both_sign(keyed: Inforce, folder: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "words"),
     [
         (("keygen", "-", "--origin", ORIGIN), "a secret key is not printed"),
         (("keygen", "other.key"), "--origin must name it"),
@@ -57,10 +57,10 @@ def test_a_second_key_is_added_and_both_sign(keyed: Inforce, folder: Path) -> No
         (("keygen",), "Missing argument"),
     ],
 )
-def test_wrong_input_is_one_line(inforce: Inforce, args: tuple[str, ...], said: str) -> None:
+def test_wrong_input_is_one_line(inforce: Inforce, args: tuple[str, ...], words: str) -> None:
     result = inforce(*args)
     assert (result.code, result.err.count("\n")) == (2, 1)
-    assert said in result.err
+    assert words in result.err
 
 
 def test_the_origin_of_a_ledger_never_changes(keyed: Inforce, folder: Path) -> None:

@@ -203,7 +203,7 @@ def published(database_url: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("harm", "code", "said"),
+    ("harm", "code", "words"),
     [
         ("UPDATE {}log_tiles SET hashes = ? WHERE level = 0 AND number = 1", "log_damaged", r"tile/0/001|right edge"),
         ("DELETE FROM {}log_tiles WHERE level = 1", "log_damaged", r"tile/1/000\.p/1 is missing"),
@@ -215,14 +215,14 @@ def published(database_url: str) -> int:
     ],
 )
 def test_a_tree_that_was_altered_signs_nothing_and_reads_go_on(
-    database_url: str, published: int, harm: str, code: str, said: str
+    database_url: str, published: int, harm: str, code: str, words: str
 ) -> None:
     with reopened(database_url) as ledger:
         before = ledger.recorder.log_tables().head("published")
         execute(database_url, harm, *([bytes(32)] if "?" in harm else []))
         grow(ledger, 5)
         altered = ledger.recorder.log_tables().head("published") if "published" not in harm else None
-        assert re.search(said, problem_of(integrator_of(ledger), code))
+        assert re.search(words, problem_of(integrator_of(ledger), code))
         assert ledger.head().position == published + 5, "recording goes on"
         assert ledger.page(0, 3), "reads go on"
         if altered is not None:

@@ -108,7 +108,7 @@ def _proofs(context: SuiteContext, leaves: int, proofs: int) -> list[dict[str, A
     tables = ledger.recorder.log_tables()
     rng = Random(3)  # noqa: S311 - the same work every time
     head, hashes = _store_tree(tables, leaves, rng)
-    asked = [rng.randrange(leaves) for _ in range(proofs)]
+    indexes = [rng.randrange(leaves) for _ in range(proofs)]
     warm = ProvedTiles(tile_reader(tables), head)
     pair = bytes(64)
 
@@ -123,11 +123,11 @@ def _proofs(context: SuiteContext, leaves: int, proofs: int) -> list[dict[str, A
         warm.inclusion_proof(index)
 
     def case(prove: Callable[[int], None]) -> Callable[[int], list[int]]:
-        return lambda _turn: [_time_ns(lambda index=index: prove(index)) for index in asked]  # type: ignore[misc]  # mypy does not infer lambdas with defaults
+        return lambda _turn: [_time_ns(lambda index=index: prove(index)) for index in indexes]  # type: ignore[misc]  # mypy does not infer lambdas with defaults
 
     gc.collect()
     # The warm case begins with every tile that it needs, as far as they are kept.
-    for index in asked:
+    for index in indexes:
         warm.inclusion_proof(index)
     cases = {HASHLIB_TILES: case(lambda _index: of_hashlib()), COLD: case(cold), WARM: case(at_hand)}
     turns = take_turns("bench log", cases, context.turns)
