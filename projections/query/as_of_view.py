@@ -163,9 +163,8 @@ class AsOfView:
         ahead = {
             one.setting
             for whose in (subject, CATALOG_SUBJECT)
-            for one in snapshot.all_assertions(whose)
-            if isinstance(one, Change)
-            and one.recorded_at <= at
+            for one in snapshot.scheduled_changes(whose)
+            if one.recorded_at <= at
             and (one.effective_from > at or (one.effective_until is not None and one.effective_until > at))
         }
         return [setting for setting in settings if setting in ahead]

@@ -82,7 +82,8 @@ class LedgerSnapshot:
         # For questions that stay here after the timelines have moved on: an audit does so for its whole length.
         self._own_subjects: SubjectCache | None = None
         self._own_decisions: DecisionCache | None = None
-        self._assertions: dict[str, tuple[Assertion, ...]] = {}
+        self._assertions: dict[str, tuple[tuple[Assertion, ...], tuple[Change, ...]]] = {}
+        """And those among them that were scheduled."""
         self._assertions_left = ASSERTIONS_MAX
         self._retractions: dict[str, tuple[Retraction, ...]] = {}
         self._retractions_left = RETRACTIONS_MAX
@@ -151,14 +152,28 @@ class LedgerSnapshot:
 
     def all_assertions(self, subject: str) -> tuple[Assertion, ...]:
         """`assertions`, cached: an in-force question about the past asks what was scheduled then."""
-        assertions = self._assertions.get(subject)
-        if assertions is None:
+        return self._cached_assertions(subject)[0]
+
+    def scheduled_changes(self, subject: str) -> tuple[Change, ...]:
+        """The subject's changes that begin after they were recorded, or end: at no instant was another one known that
+        was still to begin or to end. Cached: few of the changes of a subject are."""
+        return self._cached_assertions(subject)[1]
+
+    def _cached_assertions(self, subject: str) -> tuple[tuple[Assertion, ...], tuple[Change, ...]]:
+        cached = self._assertions.get(subject)
+        if cached is None:
             assertions = tuple(self.assertions(subject))
+            scheduled = tuple(
+                one
+                for one in assertions
+                if isinstance(one, Change) and (one.effective_from > one.recorded_at or one.effective_until is not None)
+            )
+            cached = assertions, scheduled
             self._assertions_left -= (weight := _weight(assertions))
             if self._assertions_left < 0:
                 self._assertions, self._assertions_left = {}, ASSERTIONS_MAX - weight
-            self._assertions[subject] = assertions
-        return assertions
+            self._assertions[subject] = cached
+        return cached
 
     def retractions(self, subject: str) -> tuple[Retraction, ...]:
         """The subject's retractions up to this position. Cached: an audit reads them at every breach."""
