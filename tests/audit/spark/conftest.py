@@ -38,8 +38,11 @@ CONFIGURATION = {
 
 
 class Standalone(NamedTuple):
+    """`work`: the folder with one for each application, with the files of its executors."""
+
     master: str
     workers: list[subprocess.Popen[bytes]]
+    work: Path
 
 
 @pytest.fixture(scope="session")
@@ -52,12 +55,14 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]
     import pyspark
 
     home, folder = Path(pyspark.__file__).parent, tmp_path_factory.mktemp("spark")
+    work = folder / "work"
+    work.mkdir()
     port, ui = _free_port(), _free_port()
     master = f"spark://127.0.0.1:{port}"
     environment = {
         **os.environ,
         "SPARK_LOCAL_IP": "127.0.0.1",
-        "SPARK_WORKER_DIR": str(folder / "work"),
+        "SPARK_WORKER_DIR": str(work),
         "SPARK_DAEMON_MEMORY": "256m",
         "SPARK_DAEMON_JAVA_OPTS": _SHORT_LIVED,
         "PYTHONWARNINGS": "default",
@@ -81,7 +86,7 @@ def standalone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standalone]
         for _ in range(2):
             sizes = ("--cores", "1", "--memory", "1g", "--host", "127.0.0.1", "--webui-port", str(_free_port()))
             start(f"{deploy}.worker.Worker", *sizes, master)
-        yield Standalone(master, processes[1:])
+        yield Standalone(master, processes[1:], work)
     finally:
         for process in reversed(processes):
             process.kill()
