@@ -26,6 +26,8 @@ from projections.temporal.effective_state import Interval, NextState, SettingSta
 from projections.timelines.contract import SubjectRow
 
 encode: Final = msgspec.json.Encoder().encode
+Encode = Callable[[Any], bytes]
+"""`encode`, or one that reads large values, too (see `projections.query.large_values`)."""
 PAGE_BYTES: Final = 2 * 1024 * 1024
 """A page ends with the item that reaches this size, so that it always has one."""
 
@@ -36,9 +38,10 @@ def bounded(
     cursor: Callable[[Any], str],
     is_after: Callable[[Any], bool] | None = None,
     bytes_max: int | None = None,
+    encode: Encode = encode,
 ) -> dict[str, Any]:
     """`document` with a page of its member `name`: its items, encoded, up to the one that reaches `bytes_max`
-    (None: `PAGE_BYTES`).
+    (None: `PAGE_BYTES`). Large values of items that are not on the page are not read.
 
     The items are pairs of the member's key and value if it is an object. If there are more, `next_after` is the cursor
     of the last item. `is_after`: whether an item is behind the cursor of the previous page.
@@ -60,21 +63,24 @@ def bounded(
     return document
 
 
-def bounded_by_key(document: dict[str, Any], name: str, after: str | None) -> dict[str, Any]:
+def bounded_by_key(document: dict[str, Any], name: str, after: str | None, encode: Encode = encode) -> dict[str, Any]:
     """`document` with a page of its member `name`: of the settings behind the key `after`, or of those with greater
     keys if it is not there any more."""
     keys = list(document[name])
     if after in keys:
         behind = frozenset(keys[keys.index(after) + 1 :])
-        return bounded(document, name, _first, lambda pair: pair[0] in behind)
-    return bounded(document, name, _first, None if after is None else lambda pair: pair[0] > after)
+        return bounded(document, name, _first, lambda pair: pair[0] in behind, encode=encode)
+    return bounded(document, name, _first, None if after is None else lambda pair: pair[0] > after, encode=encode)
 
 
-def bounded_differences(document: dict[str, Any], after: str | None) -> dict[str, Any]:
-    return bounded(document, "differences", _setting, None if after is None else lambda row: row["setting"] > after)
+def bounded_differences(document: dict[str, Any], after: str | None, encode: Encode = encode) -> dict[str, Any]:
+    is_after = None if after is None else lambda row: row["setting"] > after
+    return bounded(document, "differences", _setting, is_after, encode=encode)
 
 
-def bounded_intervals(document: dict[str, Any], after: tuple[str, str] | None) -> dict[str, Any]:
+def bounded_intervals(
+    document: dict[str, Any], after: tuple[str, str] | None, encode: Encode = encode
+) -> dict[str, Any]:
     """`after`: a setting, and the end of its last interval on the previous page ("": it has no end)."""
 
     def is_after(interval: dict[str, Any]) -> bool:
@@ -83,7 +89,7 @@ def bounded_intervals(document: dict[str, Any], after: tuple[str, str] | None) -
             return bool(interval["setting"] > setting)
         return end != "" and (interval["until"] is None or interval["until"] > end)
 
-    return bounded(document, "intervals", _interval_cursor, is_after if after else None)
+    return bounded(document, "intervals", _interval_cursor, is_after if after else None, encode=encode)
 
 
 _first: Final = itemgetter(0)

@@ -15,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, NamedTuple, TypeVar
 
+import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
@@ -87,6 +88,8 @@ class Service:
         self.log = PublishedLog(ledger.recorder)
         self.log_publisher: LogPublisher | None = None
         """None: this process has no key, and neither integrates nor signs."""
+        self.encode = msgspec.json.Encoder(enc_hook=self.query.large_values.read).encode
+        """Of answers with large values."""
         self._outlook_reader = OutlookReader(ledger)
         self.audits = AuditService(self.query, url, audits or AuditSettings())
         self.at_least_s_max = AT_LEAST_SECONDS_MAX

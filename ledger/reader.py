@@ -26,6 +26,10 @@ PAGE_MAX: Final = 1000
 """Entries on one page of a feed, unless the caller asks for another number."""
 PAGES_BYTES: Final = 4 * 1024 * 1024
 """Leaves that a reader of many pages holds at once, about."""
+STREAM_BYTES: Final = 2 * 1024 * 1024
+"""Leaves that a reader of a whole stream holds at once, about."""
+_FEW: Final = 8
+"""Events of a stream that need no look at their size."""
 
 
 NewestOf = Callable[[str], tuple[int, int] | None]
@@ -161,6 +165,19 @@ class LedgerReader:
         if until is None:
             self._require_whole(subject, entries[-1].version if entries else after)
         return entries
+
+    def stream_entries(self, subject: str, *, after: int = 0, until: int | None = None) -> Iterator[Entry]:
+        """`stream`, read a page at a time: a long history takes no more memory than `STREAM_BYTES`."""
+        if until is None:
+            until = self.recorder.versions([subject])[subject]
+            self._require_whole(subject, until)
+        while after < until:
+            length = PAGE_MAX
+            if until - after > _FEW:
+                length = self.recorder.stream_length(subject, after, until, PAGE_MAX, STREAM_BYTES)
+            entries = self.recorder.stream(subject, after=after, until=until, limit=length)
+            yield from entries
+            after += len(entries)
 
     def version_at(self, subject: str, position: int) -> int:
         """The version that the subject has at `position`, 0 if it has no event up to there."""

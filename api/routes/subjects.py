@@ -71,8 +71,10 @@ async def state(request: Request) -> Response:
 
     def question() -> dict[str, Any]:
         at = service.now() if query["at"] is None else query["at"]
-        answer = service.query.state(subject, at=at, known_at=query["known_at"], settings=query["setting"])
-        return bounded_by_key(state_json(answer), "settings", query["after"])
+        answer = service.query.state(
+            subject, at=at, known_at=query["known_at"], settings=query["setting"], large_values=False
+        )
+        return bounded_by_key(state_json(answer), "settings", query["after"], service.encode)
 
     return await answer_off_loop(request, question, query["at_least"])
 
@@ -84,8 +86,10 @@ async def timeline(request: Request) -> Response:
     service = service_of(request)
 
     def question() -> dict[str, Any]:
-        answer = service.query.timeline(subject, setting=query["setting"], known_at=query["known_at"])
-        return bounded_intervals(timeline_json(answer), query["after"])
+        answer = service.query.timeline(
+            subject, setting=query["setting"], known_at=query["known_at"], large_values=False
+        )
+        return bounded_intervals(timeline_json(answer), query["after"], service.encode)
 
     return await answer_off_loop(request, question, query["at_least"])
 
@@ -122,8 +126,8 @@ async def diff(request: Request) -> Response:
 
     def question() -> dict[str, Any]:
         start, end = query["from"], service.now() if query["to"] is None else query["to"]
-        answer = service.query.diff(subject, start=start, end=end, known_at=query["known_at"])
-        return bounded_differences(diff_json(subject, start, end, answer), query["after"])
+        answer = service.query.diff(subject, start=start, end=end, known_at=query["known_at"], large_values=False)
+        return bounded_differences(diff_json(subject, start, end, answer), query["after"], service.encode)
 
     return await answer_off_loop(request, question, query["at_least"])
 

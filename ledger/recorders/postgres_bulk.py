@@ -54,6 +54,14 @@ class PostgresBulkReads(CommonRecorder):
         )
         return leaves_by_subject(self._read(statement, (list(subjects), until)), subjects)
 
+    def stream_bytes(self, subjects: Sequence[str], until: int) -> dict[str, int]:
+        statement: LiteralString = (
+            f"SELECT subject, coalesce(sum(length(state)), 0) FROM unnest(%s::text[]) AS listed (subject)"
+            f" LEFT JOIN {EVENTS} ON originator_id = subject AND position <= %s GROUP BY subject"
+        )
+        sizes = {subject: int(bytes_) for subject, bytes_ in self._read(statement, (list(subjects), until))}
+        return {subject: sizes[subject] for subject in subjects}
+
     def subjects_of_kind(self, kind: str, until: int) -> list[str]:
         statement = (
             f"SELECT originator_id FROM {EVENTS} WHERE starts_with(originator_id, %s) AND originator_version = 1"

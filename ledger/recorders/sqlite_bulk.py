@@ -55,6 +55,13 @@ class SQLiteBulkReads(CommonRecorder):
             rows = [row for subject in subjects for row in fetched(cursor, statement, (subject, until))]
         return leaves_by_subject(rows, subjects)
 
+    def stream_bytes(self, subjects: Sequence[str], until: int) -> dict[str, int]:
+        statement = (
+            f"SELECT coalesce(sum(length(state)), 0) FROM {EVENTS_TABLE} WHERE originator_id = ? AND position <= ?"
+        )
+        with self.transaction(commit=False) as cursor:
+            return {subject: int(cursor.execute(statement, (subject, until)).fetchone()[0]) for subject in subjects}
+
     def subjects_of_kind(self, kind: str, until: int) -> list[str]:
         statement = (
             f"SELECT originator_id FROM {EVENTS_TABLE} WHERE originator_id >= ? AND originator_id < ?"

@@ -164,7 +164,8 @@ class _ViewWithout(AsOfView):
         self._omitted = omitted
 
     def setting(self, subject: str, setting: str) -> SettingState:
-        return effective(subject, setting, self.change(subject, setting), self.change(CATALOG_SUBJECT, setting))
+        changes = self.change(subject, setting), self.change(CATALOG_SUBJECT, setting)
+        return self.whole(effective(subject, setting, *changes))
 
     def known(self, subject: str) -> bool:
         return bool(self.assertions(subject))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import unicodedata
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, Literal, NamedTuple
 
 from ledger.subjects import kind_of
@@ -22,6 +22,8 @@ from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.fold import Timeline
 
 HOPS_MAX: Final = 8
+HELD_MAX: Final = 100_000
+"""Texts and states of the directories that one axis keeps in memory, and one directory more: some 20 MB."""
 
 WITHIN: Final = "region.within"
 REGION_NAMES: Final = "region.names"
@@ -43,6 +45,9 @@ DIRECTORY_KINDS: Final = tuple(SETTINGS_OF)
 Relation = Literal["equal", "contains", "within", "apart", "untold"]
 """Of one region to another. `untold`: a text is claimed by several regions, each region contains the other, or more
 regions lie around one of them than are followed."""
+
+Whole = Callable[[SettingState], SettingState]
+"""A state of a timeline → the state with its value, if that is large."""
 
 Facts = tuple[SettingState, ...]
 """Settings of regions or providers that a decision rests on."""
@@ -84,6 +89,8 @@ class Directory:
             _claim(self._regions, (identifier,), identifier)
         for claimants in self._regions.values():
             claimants.sort()
+        self.size: Final = len(states) + len(self._regions) + len(self._providers)
+        """Its texts and states."""
 
     # Regions.
 
@@ -190,9 +197,15 @@ def is_recorded(state: SettingState) -> bool:
 class DirectorySteps:
     """The directory on one axis, over all of valid time."""
 
-    def __init__(self, subjects: Mapping[str, Mapping[str, Timeline]], catalog: Mapping[str, Timeline]) -> None:
+    def __init__(
+        self,
+        subjects: Mapping[str, Mapping[str, Timeline]],
+        catalog: Mapping[str, Timeline],
+        whole: Whole = lambda state: state,
+    ) -> None:
         """`subjects`: subject of `DIRECTORY_KINDS` → setting → its timeline on the axis. `catalog`: setting → the
         timeline of its definitions on the same axis."""
+        self._whole = whole
         self._timelines = {
             (subject, setting): (timelines.get(setting, _NOTHING), catalog.get(setting, _NOTHING))
             for subject, timelines in sorted(subjects.items())
@@ -201,6 +214,7 @@ class DirectorySteps:
         starts = {start for pair in self._timelines.values() for timeline in pair for start in timeline.starts}
         self.starts: Final = sorted(starts | set(_NOTHING.starts))
         self._directories: dict[int, Directory] = {}
+        self._held = 0
 
     def __bool__(self) -> bool:
         """Whether there is any subject."""
@@ -231,10 +245,14 @@ class DirectorySteps:
         if directory is None:
             start = self.starts[step]
             states = {
-                (subject, setting): effective(subject, setting, changes.at(start), definitions.at(start))
+                (subject, setting): self._whole(effective(subject, setting, changes.at(start), definitions.at(start)))
                 for (subject, setting), (changes, definitions) in self._timelines.items()
             }
-            directory = self._directories[step] = Directory(states)
+            directory = Directory(states)
+            self._held += directory.size
+            if self._held > HELD_MAX:
+                self._directories, self._held = {}, directory.size
+            self._directories[step] = directory
         return directory
 
 
@@ -260,6 +278,7 @@ class BothDirectories:
         self.later = later
         self.starts: Final = sorted({*axis.starts, *later.starts})
         self._spans: dict[int, DirectorySpan] = {}
+        self._held = 0
 
     def span(self, instant: int) -> DirectorySpan:
         return self.of_step(bisect_right(self.starts, instant) - 1)
@@ -270,7 +289,11 @@ class BothDirectories:
             start = self.starts[step]
             until = self.starts[step + 1] if step + 1 < len(self.starts) else END
             one, other = self.axis.at(start), self.later.at(start)
-            span = self._spans[step] = DirectorySpan(start, until, one, other, one.positions() == other.positions())
+            span = DirectorySpan(start, until, one, other, one.positions() == other.positions())
+            self._held += one.size + other.size
+            if self._held > HELD_MAX:
+                self._spans, self._held = {}, one.size + other.size
+            self._spans[step] = span
         return span
 
     def spans(self) -> Iterator[DirectorySpan]:

@@ -10,7 +10,7 @@ from ledger.times import BEGINNING, END
 from projections.decisions.directory import Directory
 from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
 from projections.query.subject_cache import CachedSubject, SubjectTimelines
-from projections.temporal.changes import Assertion, Change, Retraction, same_change
+from projections.temporal.changes import Assertion, Change, LargeValue, Retraction, same_change
 from projections.temporal.effective_state import SettingState, effective
 from projections.temporal.effective_timeline import (
     EFFECTIVE_STEPS_MAX,
@@ -49,6 +49,15 @@ class AsOfView:
         return tuple(subject for subject in self._subjects if subject != CATALOG_SUBJECT)
 
     def setting(self, subject: str, setting: str) -> SettingState:
+        state = self.setting_in_timeline(subject, setting)
+        return self.whole(state) if isinstance(state.value, LargeValue) else state
+
+    def whole(self, state: SettingState) -> SettingState:
+        """The state with its value, if that is large."""
+        return self.context.snapshot.large_values.state(state)
+
+    def setting_in_timeline(self, subject: str, setting: str) -> SettingState:
+        """`setting`, in which a large value may be a `LargeValue`."""
         if self.known_at != IN_FORCE:
             return effective(subject, setting, self.change(subject, setting), self.change(CATALOG_SUBJECT, setting))
         cached = self._subject(subject)

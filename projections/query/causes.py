@@ -58,9 +58,10 @@ def hindsight(context: ReadContext, outcome: Outcome, later: Outcome, as_of: AsO
 
 def _became_known(context: ReadContext, outcome: Outcome, as_of: AsOf) -> tuple[SettingState, ...]:
     """The first event of each subject on the way to the governing one that was not known yet."""
-    firsts = [(subject, next(iter(context.snapshot.assertions(subject)), None)) for subject in outcome.governed_by.via]
+    snapshot = context.snapshot
+    firsts = [(subject, next(snapshot.read_assertions(subject), None)) for subject in outcome.governed_by.via]
     return tuple(
-        SettingState(subject, first.setting, first.value, "explicit", first)
+        snapshot.large_values.state(SettingState(subject, first.setting, first.value, "explicit", first))
         for subject, first in firsts
         if isinstance(first, Change) and first.recorded_at > as_of.known_at
     )

@@ -98,8 +98,8 @@ def _new_span(record: RequestRecord, context: ReadContext) -> ValiditySpan:
         hindsight = view.in_hindsight()
         hindsight_basis = decision_basis(record, hindsight)
         view.include(hindsight)
-    size = evidence_bytes(basis)
-    span = ValiditySpan(view.start, view.until, context.position, basis, hindsight_basis, view.subjects, size)
+    size, large = evidence_bytes(basis)
+    span = ValiditySpan(view.start, view.until, context.position, basis, hindsight_basis, view.subjects, size, large)
     context.snapshot.put(record[1:6], span)
     return span
 

@@ -19,7 +19,8 @@ from typing import Final, NamedTuple
 
 from projections.decisions.check import DecisionBasis
 from projections.decisions.model import RequestRecord
-from projections.temporal.changes import value_bytes
+from projections.temporal.changes import LARGE_BYTES, value_bytes
+from projections.temporal.effective_state import SettingState
 
 Key = tuple[str | None, str | None, str | None, str | None, str | None]
 """The key_id, account_id, org_id, project_id and model_id of a request record: a basis depends on nothing else, but for
@@ -38,7 +39,8 @@ class ValiditySpan(NamedTuple):
     """`basis` is in force over [start, until), in µs.
 
     `hindsight`: the basis with everything known now, if that rests on other events. `position`: at which the span was
-    made. `subjects`: all that were read, without the catalog. `evidence_bytes`: see the function of that name.
+    made. `subjects`: all that were read, without the catalog. `evidence_bytes`: see the function of that name. `large`:
+    the states among the evidence whose values are large.
     """
 
     start: int
@@ -48,14 +50,22 @@ class ValiditySpan(NamedTuple):
     hindsight: DecisionBasis | None
     subjects: tuple[str, ...]
     evidence_bytes: int
+    large: tuple[SettingState, ...] = ()
 
 
-def evidence_bytes(basis: DecisionBasis) -> int:
-    """About the memory of the evidence of a basis."""
+def evidence_bytes(basis: DecisionBasis) -> tuple[int, tuple[SettingState, ...]]:
+    """(about the memory of the evidence of a basis, without its large values; the states that have these)."""
     states = (*basis.evidence, *(basis.published or ()))
-    # Most values are flags, which need none of their own.
-    large = [value for state in states if (value := state.value) is not None and not isinstance(value, bool)]
-    return _EVIDENCE_BYTES * len(states) + sum(map(value_bytes, large))
+    bytes_, large = _EVIDENCE_BYTES * len(states), []
+    for state in states:
+        # Most values are flags, which need none of their own.
+        if state.value is not None and not isinstance(state.value, bool):
+            size = value_bytes(state.value)
+            if size > LARGE_BYTES:
+                large.append(state)
+            else:
+                bytes_ += size
+    return bytes_, tuple(large)
 
 
 _start: Final = itemgetter(0)
@@ -67,6 +77,8 @@ class _Generation:
         """In the order of their starts."""
         self.keys_of: dict[str, set[Key]] = {}
         """Subject → keys whose bases rest on it, or once did."""
+        self.large: dict[int, SettingState] = {}
+        """By identity: states with a large value, which may be shared by spans of many subjects, or by none."""
         self.bytes = 0
 
 
@@ -139,5 +151,9 @@ class DecisionCache:
                     keys = young.keys_of[subject] = set()
                     new_subjects += 1
                 keys.add(key)
+            for state in span.large:
+                if id(state) not in young.large:
+                    young.large[id(state)] = state
+                    young.bytes += value_bytes(state.value)
             # `drop` does not subtract these: `keys_of` names keys until their generation goes, so it has to end.
             young.bytes += _BYTES + span.evidence_bytes * new_subjects // max(1, len(span.subjects))

@@ -10,7 +10,7 @@ from typing import Final
 
 from ledger.store import Ledger
 from ledger.subjects import kind_of
-from projections.decisions.directory import DIRECTORY_KINDS, BothDirectories, DirectorySteps
+from projections.decisions.directory import DIRECTORY_KINDS, BothDirectories, DirectorySteps, Whole
 from projections.query.subject_cache import SubjectTimelines
 from projections.temporal.fold import Timeline
 from projections.timelines.store import TimelineStore
@@ -36,12 +36,15 @@ def directory_subjects(ledger: Ledger, store: TimelineStore, position: int) -> t
     return tuple(sorted(subjects))
 
 
-def both_directories(subjects: Mapping[str, SubjectTimelines], catalog: SubjectTimelines) -> BothDirectories:
+def both_directories(
+    subjects: Mapping[str, SubjectTimelines], catalog: SubjectTimelines, whole: Whole
+) -> BothDirectories:
     """In force, and with everything known."""
     in_force = {subject: _axis(timelines, in_force=True) for subject, timelines in subjects.items()}
     later = {subject: _axis(timelines, in_force=False) for subject, timelines in subjects.items()}
     return BothDirectories(
-        DirectorySteps(in_force, _axis(catalog, in_force=True)), DirectorySteps(later, _axis(catalog, in_force=False))
+        DirectorySteps(in_force, _axis(catalog, in_force=True), whole),
+        DirectorySteps(later, _axis(catalog, in_force=False), whole),
     )
 
 
@@ -50,7 +53,10 @@ def _axis(timelines: SubjectTimelines, *, in_force: bool) -> Mapping[str, Timeli
 
 
 def directory_as_known(
-    subjects: tuple[str, ...], folded: Callable[[str], Mapping[str, Timeline]], catalog: Mapping[str, Timeline]
+    subjects: tuple[str, ...],
+    folded: Callable[[str], Mapping[str, Timeline]],
+    catalog: Mapping[str, Timeline],
+    whole: Whole,
 ) -> DirectorySteps:
     """`folded`: a subject → its timelines as known at the instant; `catalog`: those of the definitions."""
-    return DirectorySteps({subject: folded(subject) for subject in subjects}, catalog)
+    return DirectorySteps({subject: folded(subject) for subject in subjects}, catalog, whole)

@@ -18,8 +18,7 @@ from ledger.store import Ledger
 from ledger.subjects import kind_of
 from ledger.verbatim import valid_entries
 from projections.query.clock_notices import notice_at, notices_of_ledger
-from projections.query.read_stream import read_stream
-from projections.temporal.changes import Assertion, Change, Retraction
+from projections.temporal.changes import Assertion, Change, Retraction, read_timeline_entries
 from projections.temporal.coordinates import ClockNotice
 from projections.temporal.outlook import Holding, holdings
 from projections.timelines.store import timelines_as_stored
@@ -125,7 +124,7 @@ def _newest_first(ledger: Ledger, subject: str, until: int, page: int, bytes_max
 def _assertions(ledger: Ledger, subject: str, until: int, settings: Container[str]) -> Iterator[Assertion]:
     """The subject's changes and retractions of these settings with version <= `until`, oldest first, without the
     values, which take the memory and are not needed."""
-    for one in read_stream(ledger, subject, until):
+    for one in read_timeline_entries(ledger.stream_entries(subject, until=until)):
         if one.setting in settings:
             yield (
                 replace(one, value=None)

@@ -81,8 +81,12 @@ def _heal(context: ReadContext, store: TimelineStore, damaged: Collection[str]) 
 
 def _last_event(context: ReadContext, subject: str, tracked: int) -> SubjectRow | None:
     """The subject's row as it ought to be stored."""
-    entries = [entry for entry in context.snapshot.ledger.stream(subject) if entry.position <= tracked]
-    return SubjectRow(subject, entries[-1].version, entries[-1].position) if entries else None
+    ledger = context.snapshot.ledger
+    version = ledger.version_at(subject, tracked)
+    if not version:
+        return None
+    (entry,) = ledger.stream(subject, after=version - 1, until=version)
+    return SubjectRow(subject, version, entry.position)
 
 
 def _subjects_since(context: ReadContext, tracked: int, low: str, high: str, above: str) -> dict[str, SubjectRow]:

@@ -16,11 +16,19 @@ from typing import Final, NamedTuple
 
 from ledger.append.submissions import ChangeSetting, RetractChange, Submission
 from ledger.errors import InforceError
+from ledger.reader import STREAM_BYTES
 from ledger.receipts import Receipt
 from ledger.store import Ledger
 from ledger.times import BEGINNING
-from projections.query.read_stream import read_stream
-from projections.temporal.changes import Assertion, Change, Retraction, read_assertion, read_entries
+from projections.query.large_values import LargeValues
+from projections.temporal.changes import (
+    Assertion,
+    Change,
+    Retraction,
+    read_assertion,
+    read_timeline_entries,
+    without_large_value,
+)
 from projections.temporal.outlook import NOTHING_FOLLOWS, Allowance, Expected, Outlook, value_bytes
 
 KEPT_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -80,6 +88,7 @@ class OutlookReader:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._large_values = LargeValues(ledger)
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, _KeptSchedule] = OrderedDict()
         self._bytes = 0
@@ -164,7 +173,7 @@ class OutlookReader:
             return outlooks
         page = self._ledger.page(receipts[0].position - 1, len(receipts), receipts[-1].position)
         batch: dict[str, list[Assertion]] = {}
-        events = read_entries(page)
+        events = list(read_timeline_entries(page))
         for receipt, event in zip(receipts, events, strict=True):
             batch.setdefault(receipt.subject, []).append(event)
         schedules = self._schedules(batch)
@@ -178,7 +187,7 @@ class OutlookReader:
         allowance = Allowance()
         return tuple(
             EventOutlook(
-                expected[receipt.subject, event.setting].of(event, allowance),
+                self._with_values(expected[receipt.subject, event.setting].of(event, allowance)),
                 event.retracts if isinstance(event, Retraction) else None,
                 warnings.get(event.position, ()),
             )
@@ -195,6 +204,12 @@ class OutlookReader:
                 EventOutlook(NOTHING_FOLLOWS, None, (ReceiptWarning(OUTLOOK_UNKNOWN, receipt.subject, detail),))
                 for receipt in receipts
             )
+
+    def _with_values(self, outlook: Outlook) -> Outlook:
+        read = self._large_values.value
+        return outlook._replace(
+            still_scheduled=tuple(one._replace(value=read(one.value)) for one in outlook.still_scheduled)
+        )
 
     def _schedules(self, batch: Mapping[str, Sequence[Assertion]]) -> dict[str, Mapping[str, Sequence[Change]]]:
         """Subject → its unretracted changes before the submission, by setting: at least those that begin later than its
@@ -221,16 +236,20 @@ class OutlookReader:
         """Each subject with its events up to its version in `versions`, all of which lie before `position`."""
         if len(versions) == 1:
             ((subject, version),) = versions.items()
-            yield subject, read_stream(self._ledger, subject, version)
+            yield subject, read_timeline_entries(self._ledger.stream_entries(subject, until=version))
             return
         chunk: list[str] = []
-        events = 0
-        for subject in versions:
-            if chunk and events + versions[subject] > READ_MAX:
+        events = bytes_ = 0
+        for subject, size in self._ledger.recorder.stream_bytes(list(versions), position - 1).items():
+            if size > STREAM_BYTES:
+                yield subject, read_timeline_entries(self._ledger.stream_entries(subject, until=versions[subject]))
+                continue
+            if chunk and (events + versions[subject] > READ_MAX or bytes_ + size > STREAM_BYTES):
                 yield from self._read_chunk(chunk, versions, position)
-                chunk, events = [], 0
+                chunk, events, bytes_ = [], 0, 0
             chunk.append(subject)
             events += versions[subject]
+            bytes_ += size
         yield from self._read_chunk(chunk, versions, position)
 
     def _read_chunk(
@@ -240,7 +259,7 @@ class OutlookReader:
             return
         leaves = iter(self._ledger.recorder.leaves_of(subjects, position - 1).split(b"\n"))
         for subject in subjects:
-            yield subject, [read_assertion(next(leaves)) for _ in range(versions[subject])]
+            yield subject, [without_large_value(read_assertion(next(leaves))) for _ in range(versions[subject])]
 
     def _replace(self, subject: str, last: Assertion, known: Mapping[str, Sequence[Change]]) -> None:
         """Keeps the changes that begin after the submission that ends with `last`, unless newer ones are kept."""

@@ -115,12 +115,17 @@ def _not_defined(fact: str, wanted: Iterable[str], defined: Iterable[str]) -> No
 
 
 class Query:
-    """All questions about one ledger. Safe to use from many threads; closes nothing."""
+    """All questions about one ledger. Safe to use from many threads; closes nothing.
+
+    `large_values` False: the answer may hold a `LargeValue` in the place of a large value, for a caller that reads the
+    values of a part of it by `self.large_values`.
+    """
 
     def __init__(self, ledger: Ledger, *, memory_max: int = MEMORY_MAX) -> None:
         self.ledger = ledger
         self.store = open_timelines(ledger)
         self.timeline_cache = TimelineCache(ledger, self.store, memory_max)
+        self.large_values = self.timeline_cache.large_values
 
     def context(self) -> ReadContext:
         """The ledger's head, for the next question."""
@@ -131,7 +136,13 @@ class Query:
             raise NotFound("the subject has no history in this ledger")
 
     def state(
-        self, subject: str, *, at: int, known_at: KnownAt = None, settings: Sequence[str] | None = None
+        self,
+        subject: str,
+        *,
+        at: int,
+        known_at: KnownAt = None,
+        settings: Sequence[str] | None = None,
+        large_values: bool = True,
     ) -> StateAnswer:
         """Every setting of the subject's kind at (at, known_at), or only `settings`. Raises `NotFound`.
 
@@ -144,7 +155,8 @@ class Query:
         if settings is not None and not set(settings) <= set(defined):
             raise _not_defined("a setting is not defined", settings, defined)
         names = sorted(set(defined) - {MUST_BE_KNOWN}) if settings is None else settings
-        states = [view.setting(subject, setting) for setting in names]
+        read = view.setting if large_values else view.setting_in_timeline
+        states = [read(subject, setting) for setting in names]
         applicable = {state.setting: state for state in states if state.source in ("explicit", "default")}
         instant = context.instant(at, known_at)
         following = {
@@ -153,10 +165,14 @@ class Query:
             if (state := next_state(subject, key, *view.known_timelines(subject, key), at)) is not None
         }
         version = self.ledger.recorder.version_at(subject, context.position)
+        if large_values:
+            following = {key: state._replace(state=view.whole(state.state)) for key, state in following.items()}
         notice = context.clock_notice(at, instant)
         return StateAnswer(subject, at, instant, context.position, version, applicable, following, notice)
 
-    def timeline(self, subject: str, *, setting: str | None = None, known_at: KnownAt = None) -> TimelineAnswer:
+    def timeline(
+        self, subject: str, *, setting: str | None = None, known_at: KnownAt = None, large_values: bool = True
+    ) -> TimelineAnswer:
         """Intervals over valid time of one setting, or of each setting that the subject ever had. Raises `NotFound`."""
         context = self.context()
         self._must_exist(subject, context)
@@ -173,13 +189,18 @@ class Query:
             interval.source in ("undefined", "not_applicable") for interval in all_intervals
         ):
             raise _not_defined("the subject has no such setting", [setting], view.settings(CATALOG_SUBJECT))
+        if large_values:
+            read = context.snapshot.large_values.value
+            all_intervals = [interval._replace(value=read(interval.value)) for interval in all_intervals]
         instant = None if known_at == IN_FORCE else context.instant(BEGINNING, known_at)
         notices = context.clock_notices
         # In force, a timeline spans all of time, every stretch included.
         notice = context.clock_notice(instant) if instant is not None else notices[-1] if notices else None
         return TimelineAnswer(subject, instant, context.position, tuple(all_intervals), notice)
 
-    def diff(self, subject: str, *, start: int, end: int, known_at: KnownAt = None) -> DiffAnswer:
+    def diff(
+        self, subject: str, *, start: int, end: int, known_at: KnownAt = None, large_values: bool = True
+    ) -> DiffAnswer:
         """The settings whose value differs between instants `start` and `end`. Raises `NotFound`."""
         context = self.context()
         self._must_exist(subject, context)
@@ -189,6 +210,11 @@ class Query:
             states = (before.setting(subject, setting), after.setting(subject, setting))
             applies = any(state.source in ("explicit", "default") for state in states)
             if applies and states[0].value != states[1].value:
+                if not large_values:
+                    states = (
+                        before.setting_in_timeline(subject, setting),
+                        after.setting_in_timeline(subject, setting),
+                    )
                 earlier, later = states if start <= end else states[::-1]
                 # A view whose known_at is its own instant answers in force, so take the other one.
                 own = (after if known_at == start else before).timeline(subject, setting)
@@ -229,8 +255,11 @@ class Query:
                     continue
                 changes = stored
             notice = context.clock_notice(at, context.instant(at, known_at))
+            whole = context.snapshot.large_values.change
             return SnapshotAnswer(
-                context.position, tuple(row for row in changes if row.change.value is not None), notice
+                context.position,
+                tuple(row._replace(change=whole(row.change)) for row in changes if row.change.value is not None),
+                notice,
             )
         raise LedgerUnavailable("the ledger kept moving under the question; ask again")
 
@@ -265,6 +294,7 @@ class PinnedQuery(Query):
         self.ledger = query.ledger
         self.store = query.store
         self.timeline_cache = query.timeline_cache
+        self.large_values = query.large_values
         self._context = query.context()
         entry = self.ledger.recorder.entry(self._context.position)
         leaf_hash = entry.leaf_hash.hex() if entry is not None else None

@@ -10,7 +10,8 @@ tests/query/test_pinned.py and tests/faults/test_behind.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import takewhile
 from typing import Final, Protocol
 
 from ledger.recorders.contract import Head
@@ -26,8 +27,9 @@ from projections.query.directories import (
     directory_as_known,
     directory_subjects,
 )
+from projections.query.large_values import LargeValues
 from projections.query.subject_cache import CachedSubject, SubjectCache, fold_subject
-from projections.temporal.changes import Assertion, Change, Retraction, read_entries, value_bytes
+from projections.temporal.changes import Assertion, Change, Retraction, read_timeline_entries, value_bytes
 from projections.temporal.coordinates import IN_FORCE, ClockNotice, KnownAt
 from projections.temporal.fold import Timeline, fold
 from projections.timelines.store import TimelineStore
@@ -52,6 +54,7 @@ class SharedTimelines(Protocol):
     ledger: Ledger
     store: TimelineStore
     decision_cache: DecisionCache
+    large_values: LargeValues
     memory_max: int
 
     def subject(self, subject: str, position: int) -> CachedSubject | None:
@@ -76,6 +79,7 @@ class LedgerSnapshot:
         self.recorded_at = recorded_at
         self.ledger = timeline_cache.ledger
         self.decision_cache = timeline_cache.decision_cache
+        self.large_values = timeline_cache.large_values
         self._timeline_cache = timeline_cache
         self.clock_notices: tuple[ClockNotice, ...] = ()
         """The acknowledged stretches of a clock that was ahead."""
@@ -96,7 +100,9 @@ class LedgerSnapshot:
         # Two threads may both read it; they read the same.
         if self.loaded_directory is None:
             subjects = {subject: self.subject(subject).timelines for subject in self.directory_subjects()}
-            self.loaded_directory = both_directories(subjects, self.subject(CATALOG_SUBJECT).timelines)
+            self.loaded_directory = both_directories(
+                subjects, self.subject(CATALOG_SUBJECT).timelines, self.large_values.state
+            )
         return self.loaded_directory
 
     def directory_subjects(self) -> tuple[str, ...]:
@@ -127,7 +133,7 @@ class LedgerSnapshot:
             self._own_subjects = SubjectCache(self._timeline_cache.memory_max // 3)
         own = self._own_subjects.get(subject)
         if own is None:
-            own = fold_subject(subject, self.assertions(subject))
+            own = fold_subject(subject, self.read_assertions(subject))
             self._own_subjects.put(subject, own)
         return own
 
@@ -143,12 +149,12 @@ class LedgerSnapshot:
 
     def assertions(self, subject: str, known_at: int | None = None) -> list[Assertion]:
         """The subject's changes and retractions up to this position, recorded by `known_at` (µs) if given."""
-        entries = self.ledger.stream(subject)
-        return read_entries(
-            entry
-            for entry in entries
-            if entry.position <= self.position and (known_at is None or entry.recorded_at <= known_at)
-        )
+        return list(self.read_assertions(subject, known_at))
+
+    def read_assertions(self, subject: str, known_at: int | None = None) -> Iterator[Assertion]:
+        """`assertions`, one by one: those that are not asked for are not read."""
+        entries = takewhile(lambda entry: entry.position <= self.position, self.ledger.stream_entries(subject))
+        return read_timeline_entries(entry for entry in entries if known_at is None or entry.recorded_at <= known_at)
 
     def all_assertions(self, subject: str) -> tuple[Assertion, ...]:
         """`assertions`, cached: an in-force question about the past asks what was scheduled then."""
@@ -162,7 +168,7 @@ class LedgerSnapshot:
     def _cached_assertions(self, subject: str) -> tuple[tuple[Assertion, ...], tuple[Change, ...]]:
         cached = self._assertions.get(subject)
         if cached is None:
-            assertions = tuple(self.assertions(subject))
+            assertions = tuple(self.read_assertions(subject))
             scheduled = tuple(
                 one
                 for one in assertions
@@ -179,7 +185,7 @@ class LedgerSnapshot:
         """The subject's retractions up to this position. Cached: an audit reads them at every breach."""
         retractions = self._retractions.get(subject)
         if retractions is None:
-            retractions = tuple(one for one in self.assertions(subject) if isinstance(one, Retraction))
+            retractions = tuple(one for one in self.read_assertions(subject) if isinstance(one, Retraction))
             self._retractions_left -= (weight := 1 + len(retractions))
             if self._retractions_left < 0:
                 self._retractions, self._retractions_left = {}, RETRACTIONS_MAX - weight
@@ -238,7 +244,8 @@ class ReadContext:
             if len(self._directories) >= AS_KNOWN_MAX:
                 self._directories.clear()
             subjects, catalog = self.snapshot.directory_subjects(), self.folded(CATALOG_SUBJECT, known_at)
-            steps = directory_as_known(subjects, lambda subject: self.folded(subject, known_at), catalog)
+            whole = self.snapshot.large_values.state
+            steps = directory_as_known(subjects, lambda subject: self.folded(subject, known_at), catalog, whole)
             self._directories[known_at] = steps
         return steps
 

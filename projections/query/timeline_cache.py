@@ -10,7 +10,8 @@ Proved by tests/query/test_snapshots.py, tests/query/test_shared_change_token.py
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import takewhile
 from typing import Final
 
 from ledger.acknowledgements import read_acknowledgements
@@ -23,9 +24,10 @@ from projections.query.decision_cache import DecisionCache, Key, ValiditySpan
 from projections.query.directories import (
     is_in_directory,
 )
+from projections.query.large_values import LargeValues
 from projections.query.snapshots import LedgerSnapshot, ReadContext
 from projections.query.subject_cache import CachedSubject, SubjectCache, extended, fold_subject
-from projections.temporal.changes import Assertion, read_entries
+from projections.temporal.changes import Assertion, read_entries, read_timeline_entries
 from projections.temporal.known_changes import HistoryMissing
 from projections.timelines.catch_up import PATIENCE_S, CatchUp
 from projections.timelines.contract import DamagedRows
@@ -79,6 +81,7 @@ class TimelineCache:
         self.memory_max = memory_max
         self.decision_cache = DecisionCache(memory_max * 2 // 3)
         self.subject_cache = SubjectCache(memory_max // 3)
+        self.large_values = LargeValues(ledger)
         self._change_token = SharedChangeToken(ledger.recorder.change_token)
         self._change_token_nowait = ledger.recorder.change_token_nowait
         self._lock = threading.RLock()
@@ -192,7 +195,7 @@ class TimelineCache:
                 cached = self.subject_cache.get(subject)
                 if cached is None:
                     continue
-                assertions = read_entries(entries)
+                assertions = list(read_timeline_entries(entries))
                 try:
                     self.subject_cache.put(subject, CachedSubject(subject, extended(cached.timelines, assertions)))
                 except HistoryMissing:
@@ -242,11 +245,11 @@ class TimelineCache:
     def _brought_up(self, subject: str, cached: CachedSubject, tracked: int, position: int) -> CachedSubject:
         """`cached`, which is as of `tracked`, with the subject's events up to `position`."""
 
-        def read(after_version: int) -> list[Assertion]:
-            entries = self.ledger.stream(subject, after=after_version)
-            return read_entries(entry for entry in entries if entry.position <= position)
+        def read(after_version: int) -> Iterator[Assertion]:
+            entries = self.ledger.stream_entries(subject, after=after_version)
+            return read_timeline_entries(takewhile(lambda entry: entry.position <= position, entries))
 
-        news = read(self.ledger.recorder.version_at(subject, tracked))
+        news = list(read(self.ledger.recorder.version_at(subject, tracked)))
         try:
             return CachedSubject(subject, extended(cached.timelines, news)) if news else cached
         except HistoryMissing:

@@ -1,26 +1,38 @@
 """Changes and retractions: what the fold takes, read from an event's leaf.
 
 A definition is a change too: the setting's definition on `catalog:settings`, from its effective_from on, without end.
+
+Timelines hold no large value: a `LargeValue` stands in its place, and names the event that has it. So the memory of a
+subject grows with the number of its events, not with their values. `query.large_values` reads the value for an answer.
+Proved by tests/temporal/test_changes.py and tests/query/test_large_values.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import msgspec
 from msgspec import UNSET
+from msgspec.msgpack import Ext
+from msgspec.structs import replace
 
 from ledger import codec
 from ledger.codec import Leaf, parse_leaf
 from ledger.errors import BadTime, LedgerCorrupt
 from ledger.times import parse_time
 
-JsonValue = bool | int | str | list[str] | dict[str, Any] | None
+LargeValue = Ext
+"""In the place of a large value: the position of the event that has it, and the size of its JSON."""
+JsonValue = bool | int | str | list[str] | dict[str, Any] | LargeValue | None
 
+LARGE_BYTES: Final = 1_000
+"""By `value_bytes`. A larger text or set is large. Definitions never are: few, and read at every question."""
 _MEMBER_BYTES: Final = 60
 """Of a text in a set, beside its characters."""
+_LARGE_CODE: Final = 1
+_POSITION_BYTES: Final = 8
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -55,6 +67,34 @@ class Retraction(msgspec.Struct, frozen=True, gc=False):
 Assertion = Change | Retraction
 
 
+def without_large_value(assertion: Assertion) -> Assertion:
+    """The assertion as timelines hold it."""
+    if not isinstance(assertion, Change) or not isinstance(assertion.value, str | list):
+        return assertion
+    if value_bytes(assertion.value) <= LARGE_BYTES:
+        return assertion
+    size = len(_encode(assertion.value))
+    data = assertion.position.to_bytes(_POSITION_BYTES, "big") + size.to_bytes(_POSITION_BYTES, "big")
+    return replace(assertion, value=Ext(_LARGE_CODE, data))
+
+
+def large_value_position(value: LargeValue) -> int:
+    """Of the event that has the value."""
+    return int.from_bytes(bytes(value.data)[:_POSITION_BYTES], "big")
+
+
+def large_value_bytes(value: LargeValue) -> int:
+    """The size of its JSON."""
+    return int.from_bytes(bytes(value.data)[_POSITION_BYTES:], "big")
+
+
+def large_value_json(value: object) -> dict[str, int]:
+    """As a hook of an encoder: shows a `LargeValue` as what it is."""
+    if not isinstance(value, Ext):
+        raise TypeError(f"{type(value).__name__} has no JSON")
+    return {"in_event": large_value_position(value), "bytes": large_value_bytes(value)}
+
+
 def same_change(one: Change | None, other: Change | None) -> bool:
     """Whether both are one event's change. A position names an event, and comparing it is cheaper than all members."""
     return one is other or (one is not None and other is not None and one.position == other.position)
@@ -82,6 +122,7 @@ class _LeafMembers(msgspec.Struct, gc=False):
 
 
 _parse: Final = msgspec.json.Decoder(_LeafMembers).decode
+_encode: Final = msgspec.json.Encoder().encode
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -167,13 +208,19 @@ def read_entry(position: int, version: int, leaf: bytes) -> Assertion:
 
 def read_entries(entries: Iterable[StoredEvent]) -> list[Assertion]:
     """The changes and retractions of a subject's events. Raises `LedgerCorrupt`, naming the position."""
-    assertions: list[Assertion] = []
-    for entry in entries:
-        try:
-            assertions.append(read_assertion(entry.leaf))
-        except LedgerCorrupt as error:
-            raise LedgerCorrupt(f"the event at position {entry.position} cannot be read: {error.detail}") from error
-    return assertions
+    return list(map(_read_stored, entries))
+
+
+def read_timeline_entries(entries: Iterable[StoredEvent]) -> Iterator[Assertion]:
+    """`read_entries`, one by one and as timelines hold them."""
+    return map(without_large_value, map(_read_stored, entries))
+
+
+def _read_stored(entry: StoredEvent) -> Assertion:
+    try:
+        return read_assertion(entry.leaf)
+    except LedgerCorrupt as error:
+        raise LedgerCorrupt(f"the event at position {entry.position} cannot be read: {error.detail}") from error
 
 
 def value_bytes(value: object) -> int:

@@ -21,7 +21,14 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger.times import END
-from projections.temporal.changes import Assertion, Change, JsonValue, Retraction
+from projections.temporal.changes import (
+    Assertion,
+    Change,
+    JsonValue,
+    LargeValue,
+    Retraction,
+    large_value_bytes,
+)
 from projections.temporal.fold import Timeline, fold_changes
 from projections.temporal.known_changes import KnownChanges
 
@@ -110,6 +117,8 @@ def holdings(assertions: Iterable[Assertion], wanted: Container[int]) -> dict[in
 def value_bytes(change: Change) -> int:
     """The bytes of a change's value as JSON, about."""
     value = change.value
+    if isinstance(value, LargeValue):
+        return large_value_bytes(value)
     return 8 if value is None or isinstance(value, int) else len(_encode(value))
 
 

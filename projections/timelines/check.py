@@ -30,7 +30,7 @@ def timeline_faults(ledger: Ledger, store: TimelineStore) -> Iterator[str]:
                         "events say; they are made anew when they are next read, or by inforce rebuild"
                     )
             for subject in tables.missing(tracked):
-                position = ledger.stream(subject)[-1].position
+                position = ledger.recorder.stream(subject, limit=1, newest_first=True)[0].position
                 yield f"the stored timelines of the subject of the event at position {position} are missing or older"
     except TrackingDamaged as error:
         yield error.detail

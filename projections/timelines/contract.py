@@ -17,7 +17,7 @@ from typing import Final, Literal, NamedTuple
 from ledger.errors import LedgerCorrupt, LedgerUnavailable
 from projections.temporal.changes import Change
 
-FORMAT: Final = "subjects.v4"
+FORMAT: Final = "subjects.v5"
 """Of the rows. Rows of another format are never read: they are made anew."""
 
 Side = Literal["timelines", "timelines_rebuild", "timelines_old"]

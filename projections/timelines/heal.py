@@ -12,7 +12,7 @@ from typing import Final
 
 from ledger.errors import LedgerUnavailable
 from ledger.store import Ledger
-from projections.temporal.changes import read_entries
+from projections.temporal.changes import read_timeline_entries
 from projections.temporal.in_force import fold_both
 from projections.timelines.checksums import block_sum
 from projections.timelines.contract import LIVE, BlockRow, StoredRow
@@ -52,16 +52,17 @@ def _healed(ledger: Ledger, store: TimelineStore, subject: str, patience_s: floa
 
 def folded_rows(ledger: Ledger, subject: str, position: int) -> tuple[StoredRow | None, list[BlockRow]]:
     """The rows of the subject as of a position; None if it has no events up to there. Raises `LedgerCorrupt`."""
-    entries = [entry for entry in ledger.stream(subject) if entry.position <= position]
-    if not entries:
+    version = ledger.version_at(subject, position)
+    if not version:
         return None, []
+    by_setting = fold_both(read_timeline_entries(ledger.stream_entries(subject, until=version)))
+    (last,) = ledger.stream(subject, after=version - 1, until=version)
     settings: dict[str, StoredSetting] = {}
     blocks: list[BlockRow] = []
-    for setting, both in fold_both(read_entries(entries)).items():
+    for setting, both in by_setting.items():
         stored, new_blocks = encode_setting(subject, setting, TimelineSuffix(0, both, ()))
         if stored is not None:
             settings[setting] = stored
         blocks += new_blocks
-    last = entries[-1]
-    row = StoredRow(subject, last.version, last.position, encode_settings(settings), block_sum(blocks))
+    row = StoredRow(subject, version, last.position, encode_settings(settings), block_sum(blocks))
     return row, sorted(blocks)

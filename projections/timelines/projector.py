@@ -19,7 +19,7 @@ from ledger.recorders.contract import Entry
 from ledger.store import Ledger
 from ledger.subjects import kind_of
 from ledger.times import BEGINNING
-from projections.temporal.changes import Assertion, Change, Retraction, read_entry
+from projections.temporal.changes import Assertion, Change, Retraction, read_entry, without_large_value
 from projections.temporal.in_force import extend
 from projections.temporal.known_changes import HistoryMissing, KnownChanges
 from projections.timelines.checksums import block_sum
@@ -212,9 +212,12 @@ class Projector:
         """The changes and retractions of a setting before the page."""
         subject, setting = pair
         until = page.assertions[subject][setting][0].version - 1
-        entries = self.ledger.stream(subject, until=until)
-        before = (read_entry(entry.position, entry.version, entry.leaf) for entry in entries)
+        before = map(_read, self.ledger.stream_entries(subject, until=until))
         return [assertion for assertion in before if assertion.setting == setting]
+
+
+def _read(entry: Entry) -> Assertion:
+    return without_large_value(read_entry(entry.position, entry.version, entry.leaf))
 
 
 def _readable(entries: Sequence[Entry]) -> list[tuple[Entry, Assertion]]:
@@ -225,7 +228,7 @@ def _readable(entries: Sequence[Entry]) -> list[tuple[Entry, Assertion]]:
     readable: list[tuple[Entry, Assertion]] = []
     for entry in entries:
         try:
-            readable.append((entry, read_entry(entry.position, entry.version, entry.leaf)))
+            readable.append((entry, _read(entry)))
         except LedgerCorrupt:
             before = [pair for pair in readable if pair[0].recorded_at != entry.recorded_at]
             if not before:

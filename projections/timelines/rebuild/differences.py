@@ -8,10 +8,12 @@ from typing import Final, NamedTuple
 import msgspec
 
 from ledger.errors import LedgerCorrupt
+from projections.temporal.changes import large_value_json
 from projections.timelines.contract import Axis, BlockRow, StoredRow, SubjectRow
 from projections.timelines.encoding import decode_timelines
 
 DIFFERENCES_MAX: Final = 10
+_encode: Final = msgspec.json.Encoder(enc_hook=large_value_json).encode
 
 
 class StepRow(NamedTuple):
@@ -75,7 +77,7 @@ def _steps(rows: SubjectRows) -> dict[tuple[str, Axis, int], StepRow]:
     timelines = decode_timelines(rows.row.subject, rows.row.settings, rows.blocks)
     axes: tuple[Axis, Axis] = ("current", "in_force")
     return {
-        (setting, axis, step.start): StepRow(step.start, step.until, msgspec.json.encode(step.change).decode())
+        (setting, axis, step.start): StepRow(step.start, step.until, _encode(step.change).decode())
         for setting, both in timelines.items()
         for axis, timeline in zip(axes, both, strict=True)
         for step in timeline.steps()

@@ -10,7 +10,7 @@ from msgspec import Raw, Struct
 from ledger.errors import DamagedEvent, LedgerCorrupt
 from ledger.recorders.contract import RawEvent, Recorder
 from ledger.times import BEGINNING
-from projections.temporal.changes import Assertion, read_entry
+from projections.temporal.changes import Assertion, read_entry, without_large_value
 from projections.temporal.fold import Timeline
 from projections.temporal.in_force import Timelines, extend
 from projections.temporal.known_changes import KnownChanges
@@ -88,7 +88,7 @@ def _read(event: RawEvent) -> tuple[str, Assertion]:
     assertion = read_entry(position, version, leaf)
     if assertion.recorded_at != recorded_at:
         raise DamagedEvent(position, "its time is not that of its row")
-    return subject, assertion
+    return subject, without_large_value(assertion)
 
 
 class _SettingEvents:
