@@ -67,8 +67,10 @@ class Served(NamedTuple):
 
 
 @contextmanager
-def served(folder: Path, before: str = "") -> Iterator[Served]:
-    with running(f"sqlite:///{folder}/ledger.db", before=before) as (process, port):
+def served(place: Path | str, before: str = "") -> Iterator[Served]:
+    """`place`: a folder for a new ledger on SQLite, or the URL of any."""
+    url = place if isinstance(place, str) else f"sqlite:///{place}/ledger.db"
+    with running(url, before=before) as (process, port):
         server = Served(process, port)
         assert server.ask("GET", "/v1/catalog")[0] == 200
         assert server.ask("POST", "/v1/checks", {"org_id": "acme"})[0] == 200
