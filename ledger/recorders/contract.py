@@ -77,6 +77,13 @@ class Head(NamedTuple):
     recorded_at: int | None
 
 
+class StreamSize(NamedTuple):
+    """`bytes`: of the leaves."""
+
+    events: int
+    bytes: int
+
+
 class AppendRequest(NamedTuple):
     """One submission to append, whole or not at all."""
 
@@ -346,8 +353,8 @@ class Recorder(Protocol):
         """The leaves of these subjects at positions up to `until`, joined by line feeds, in the order of `subjects` and
         then by version."""
 
-    def stream_bytes(self, subjects: Sequence[str], until: int) -> dict[str, int]:
-        """Subject → the bytes of its leaves at positions up to `until`, for all of these subjects, in their order."""
+    def stream_sizes(self, subjects: Sequence[str], until: int) -> dict[str, StreamSize]:
+        """Subject → the size of its stream at positions up to `until`, for all of these subjects, in their order."""
 
     def subjects_of_kind(self, kind: str, until: int) -> list[str]:
         """The subjects of a kind with events at positions up to `until`, in byte order. May read the whole table."""

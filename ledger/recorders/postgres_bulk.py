@@ -11,7 +11,7 @@ from typing import Any, LiteralString
 from psycopg.rows import tuple_row
 
 from ledger.recorders.common import COLUMNS, CommonRecorder
-from ledger.recorders.contract import RawEvent
+from ledger.recorders.contract import RawEvent, StreamSize
 from ledger.recorders.postgres_server import EVENTS
 from ledger.recorders.soundness import leaves_by_subject, require_hashes, sound_raw_events
 
@@ -54,12 +54,13 @@ class PostgresBulkReads(CommonRecorder):
         )
         return leaves_by_subject(self._read(statement, (list(subjects), until)), subjects)
 
-    def stream_bytes(self, subjects: Sequence[str], until: int) -> dict[str, int]:
+    def stream_sizes(self, subjects: Sequence[str], until: int) -> dict[str, StreamSize]:
         statement: LiteralString = (
-            f"SELECT subject, coalesce(sum(length(state)), 0) FROM unnest(%s::text[]) AS listed (subject)"
-            f" LEFT JOIN {EVENTS} ON originator_id = subject AND position <= %s GROUP BY subject"
+            "SELECT subject, count(position), coalesce(sum(length(state)), 0) FROM unnest(%s::text[]) AS listed"
+            f" (subject) LEFT JOIN {EVENTS} ON originator_id = subject AND position <= %s GROUP BY subject"
         )
-        sizes = {subject: int(bytes_) for subject, bytes_ in self._read(statement, (list(subjects), until))}
+        rows = self._read(statement, (list(subjects), until))
+        sizes = {subject: StreamSize(int(events), int(bytes_)) for subject, events, bytes_ in rows}
         return {subject: sizes[subject] for subject in subjects}
 
     def subjects_of_kind(self, kind: str, until: int) -> list[str]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ledger.recorders.common import COLUMNS, CommonRecorder
-from ledger.recorders.contract import EVENTS_TABLE, RawEvent
+from ledger.recorders.contract import EVENTS_TABLE, RawEvent, StreamSize
 from ledger.recorders.soundness import leaves_by_subject, require_hashes, sound_raw_events
 from ledger.recorders.sqlite_append import fetched, texts_of_any_bytes
 
@@ -55,12 +55,13 @@ class SQLiteBulkReads(CommonRecorder):
             rows = [row for subject in subjects for row in fetched(cursor, statement, (subject, until))]
         return leaves_by_subject(rows, subjects)
 
-    def stream_bytes(self, subjects: Sequence[str], until: int) -> dict[str, int]:
+    def stream_sizes(self, subjects: Sequence[str], until: int) -> dict[str, StreamSize]:
         statement = (
-            f"SELECT coalesce(sum(length(state)), 0) FROM {EVENTS_TABLE} WHERE originator_id = ? AND position <= ?"
+            f"SELECT count(*), coalesce(sum(length(state)), 0) FROM {EVENTS_TABLE}"
+            " WHERE originator_id = ? AND position <= ?"
         )
         with self.transaction(commit=False) as cursor:
-            return {subject: int(cursor.execute(statement, (subject, until)).fetchone()[0]) for subject in subjects}
+            return {subject: StreamSize(*fetched(cursor, statement, (subject, until))[0]) for subject in subjects}
 
     def subjects_of_kind(self, kind: str, until: int) -> list[str]:
         statement = (

@@ -240,7 +240,7 @@ class OutlookReader:
             return
         chunk: list[str] = []
         events = bytes_ = 0
-        for subject, size in self._ledger.recorder.stream_bytes(list(versions), position - 1).items():
+        for subject, (_, size) in self._ledger.recorder.stream_sizes(list(versions), position - 1).items():
             if size > STREAM_BYTES:
                 yield subject, read_timeline_entries(self._ledger.stream_entries(subject, until=versions[subject]))
                 continue

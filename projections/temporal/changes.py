@@ -208,15 +208,16 @@ def read_entry(position: int, version: int, leaf: bytes) -> Assertion:
 
 def read_entries(entries: Iterable[StoredEvent]) -> list[Assertion]:
     """The changes and retractions of a subject's events. Raises `LedgerCorrupt`, naming the position."""
-    return list(map(_read_stored, entries))
+    return list(map(read_stored, entries))
 
 
 def read_timeline_entries(entries: Iterable[StoredEvent]) -> Iterator[Assertion]:
     """`read_entries`, one by one and as timelines hold them."""
-    return map(without_large_value, map(_read_stored, entries))
+    return map(without_large_value, map(read_stored, entries))
 
 
-def _read_stored(entry: StoredEvent) -> Assertion:
+def read_stored(entry: StoredEvent) -> Assertion:
+    """The change or retraction of an event. Raises `LedgerCorrupt`, naming the position."""
     try:
         return read_assertion(entry.leaf)
     except LedgerCorrupt as error:

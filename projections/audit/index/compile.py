@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import takewhile
 from typing import Final
 
 import numpy as np
@@ -24,6 +25,7 @@ from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import slots_for, with_more
 from projections.audit.index.parse_leaves import COMPILED, LeafParser
 from projections.audit.index.pin import pin_of
+from projections.audit.index.read_leaves import leaf_pages
 from projections.audit.index.reference import both_catalogs
 from projections.audit.index.schema import CatalogSteps, PolicyIndex, Subjects
 from projections.audit.index.tables import TableCompiler, extend_slices, since_of
@@ -81,7 +83,7 @@ def compile_index(
 
 
 def read_catalogs(ledger: Ledger, known_at: KnownAt, pin: Pin, codes: Codes) -> tuple[CatalogSteps, CatalogSteps]:
-    entries = [entry for entry in ledger.stream(CATALOG_SUBJECT) if entry.position <= pin.position]
+    entries = takewhile(lambda entry: entry.position <= pin.position, ledger.stream_entries(CATALOG_SUBJECT))
     return both_catalogs(*axes(read_entries(entries), known_at), codes)
 
 
@@ -105,13 +107,13 @@ def _read(ledger: Ledger, until: int, progress: Progress, read_events: int) -> t
         for after in share:
             if stopped.is_set():
                 break
-            end = min(after + read_events, until)
-            batch = parser.parse(ledger.recorder.leaves(after, end))
-            require_positions(batch.position, after, end)
-            collector.put(after, batch)
-            with lock:
-                events_read += end - after
-                progress(events_read, until)
+            for page in leaf_pages(ledger, after, min(after + read_events, until), read_events):
+                batch = parser.parse(page.leaves)
+                require_positions(batch.position, page.after, page.until)
+                collector.put(page.after, batch)
+                with lock:
+                    events_read += page.until - page.after
+                    progress(events_read, until)
 
     # Each thread reads one stretch, so that neighbouring pages of the database belong to one thread.
     starts = range(0, until, read_events)

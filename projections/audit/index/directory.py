@@ -16,7 +16,7 @@ import msgspec
 from ledger.store import Ledger
 from ledger.subjects import CATALOG_SUBJECT
 from projections.decisions.directory import DIRECTORY_KINDS, SETTINGS_OF, BothDirectories, DirectorySteps
-from projections.temporal.changes import Assertion, Change, Retraction, read_entries
+from projections.temporal.changes import Assertion, Change, Retraction, read_stored
 from projections.temporal.coordinates import IN_FORCE, KnownAt
 from projections.temporal.fold import Timeline, fold
 from projections.temporal.in_force import fold_both
@@ -90,9 +90,13 @@ def read_directory(ledger: Ledger, until: int) -> DirectoryEvents:
     return _read(ledger, subjects, until)
 
 
-def extended_directory(ledger: Ledger, before: DirectoryEvents, news: bytes, until: int) -> DirectoryEvents:
-    """The directory of the ledger up to a later position. `news`: the leaves since."""
-    changed = {subject.decode() for subject in _SUBJECT.findall(news)}
+def directory_subjects_in(leaves: bytes) -> set[str]:
+    """The regions, the providers and the catalog, if any of the leaves is about them."""
+    return {subject.decode() for subject in _SUBJECT.findall(leaves)}
+
+
+def extended_directory(ledger: Ledger, before: DirectoryEvents, changed: set[str], until: int) -> DirectoryEvents:
+    """The directory of the ledger up to a later position. `changed`: `directory_subjects_in` the leaves since."""
     if not changed:
         return before
     return _read(ledger, {*before.assertions, *changed} - {CATALOG_SUBJECT}, until)
@@ -101,9 +105,12 @@ def extended_directory(ledger: Ledger, before: DirectoryEvents, news: bytes, unt
 def _read(ledger: Ledger, subjects: Iterable[str], until: int) -> DirectoryEvents:
     assertions: dict[str, tuple[Assertion, ...]] = {}
     for subject in sorted(subjects):
-        entries = [entry for entry in ledger.stream(subject) if entry.position <= until]
-        if entries:
-            assertions[subject] = relevant(read_entries(entries))
-    catalog = [entry for entry in ledger.stream(CATALOG_SUBJECT) if entry.position <= until]
-    assertions[CATALOG_SUBJECT] = relevant(read_entries(catalog))
+        version = ledger.version_at(subject, until)
+        if version:
+            assertions[subject] = _relevant(ledger, subject, version)
+    assertions[CATALOG_SUBJECT] = _relevant(ledger, CATALOG_SUBJECT, ledger.version_at(CATALOG_SUBJECT, until))
     return DirectoryEvents(assertions)
+
+
+def _relevant(ledger: Ledger, subject: str, version: int) -> tuple[Assertion, ...]:
+    return relevant(map(read_stored, ledger.stream_entries(subject, until=version)))

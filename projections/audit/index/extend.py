@@ -12,11 +12,12 @@ from ledger.store import Ledger
 from projections.audit.index import schema as layout
 from projections.audit.index.codes import Codes
 from projections.audit.index.collect import EventCollector, in_position_order
-from projections.audit.index.compile import read_catalogs, require_positions
-from projections.audit.index.directory import DirectoryEvents, extended_directory
+from projections.audit.index.compile import READ_EVENTS, read_catalogs, require_positions
+from projections.audit.index.directory import DirectoryEvents, directory_subjects_in, extended_directory
 from projections.audit.index.event_columns import EventColumns, NameColumns
 from projections.audit.index.hash_table import hashes_of, place
 from projections.audit.index.parse_leaves import COMPILED, LeafParser
+from projections.audit.index.read_leaves import history_pages, leaf_pages
 from projections.audit.index.schema import MODEL, NEVER_RECORDED, CatalogSteps, PolicyIndex
 from projections.audit.index.storage import PATCHED, stored_name
 from projections.audit.index.tables import SubjectTables, TableCompiler, since_of
@@ -41,9 +42,7 @@ class Extension:
 def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
     """`index`: mapped privately; this writes to its slots. Raises `NotWorthExtending` and `LedgerCorrupt`."""
     parser = LeafParser(ledger.origin, compiled=worth_compiling(pin.position, *COMPILED))
-    leaves = ledger.recorder.leaves(index.pin.position, pin.position)
-    news = parser.parse(leaves)
-    require_positions(news.position, index.pin.position, pin.position)
+    news, changed = _news(ledger, parser, index.pin.position, pin.position)
     columns = _histories(ledger, parser, news, pin)
     codes = Codes(index.subjects, index.texts)
     names = columns.names
@@ -92,7 +91,7 @@ def extension(ledger: Ledger, index: PolicyIndex, pin: Pin) -> Extension:
         "texts.members": texts.members[len(before.members) :],
         "since": since_of(news),
     }
-    return Extension(pin, more, catalogs, extended_directory(ledger, index.directory, leaves, pin.position))
+    return Extension(pin, more, catalogs, extended_directory(ledger, index.directory, changed, pin.position))
 
 
 def _table_rows(index: PolicyIndex, tables: SubjectTables, shift: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -120,18 +119,28 @@ def _table_rows(index: PolicyIndex, tables: SubjectTables, shift: NDArray[Any]) 
     }
 
 
+def _news(ledger: Ledger, parser: LeafParser, after: int, until: int) -> tuple[EventColumns, set[str]]:
+    """(all events with after < position <= until, the subjects of the directory among theirs)."""
+    collector = EventCollector(until - after, compiled=False)
+    changed: set[str] = set()
+    for page in leaf_pages(ledger, after, until, READ_EVENTS):
+        batch = parser.parse(page.leaves)
+        require_positions(batch.position, page.after, page.until)
+        collector.put(page.after - after, batch)
+        changed |= directory_subjects_in(page.leaves)
+    return collector.columns(), changed
+
+
 def _histories(ledger: Ledger, parser: LeafParser, news: EventColumns, pin: Pin) -> EventColumns:
     """All events of the subjects of `news`, in position order."""
-    collector = EventCollector(len(news.position), compiled=False)
-    collector.put(0, news)
-    columns = collector.columns()
-    subjects = np.unique(columns.subject[columns.subject >= 0])
-    leaves = ledger.recorder.leaves_of(_texts(columns.names.take(subjects)), pin.position)
-    if not leaves:
-        return EventCollector(0, compiled=False).columns()
-    histories = parser.parse(leaves)
-    collector = EventCollector(len(histories.position), compiled=parser.compiled)
-    collector.put(0, histories)
+    subjects = np.unique(news.subject[news.subject >= 0])
+    sizes = ledger.recorder.stream_sizes(_texts(news.names.take(subjects)), pin.position)
+    collector = EventCollector(sum(size.events for size in sizes.values()), compiled=parser.compiled)
+    row = 0
+    for leaves in history_pages(ledger, sizes, pin.position):
+        batch = parser.parse(leaves)
+        collector.put(row, batch)
+        row += len(batch.position)
     return in_position_order(collector.columns())
 
 
