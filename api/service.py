@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect
@@ -43,8 +43,11 @@ from ledger.verbatim import valid_entries
 from projections.query.outlooks import EventOutlook, OutlookReader
 from projections.query.query import Query
 from projections.query.snapshots import ReadContext
+from projections.timelines.turns import TurnNeeded, answer_beside_others
 
 READERS: Final = 4
+TURN_S_MAX: Final = 10.0
+"""How long a question that needs much memory may wait for those before it."""
 READY_SECONDS_MAX: Final = 2.0
 PROOF_S_MAX: Final = 10.0
 """How long a submission with `wait=checkpoint` waits once it is recorded."""
@@ -97,7 +100,8 @@ class Service:
         self._waiting = 0
         self._owns_ledger = owns_ledger
         self.submit_queue = SubmitQueue(ledger, ANONYMOUS)
-        self._readers = ThreadPoolExecutor(READERS, "inforce-read")
+        self._readers = ThreadPoolExecutor(READERS, "inforce-read", answer_beside_others)
+        self._turn = asyncio.Lock()
         self._large = ThreadPoolExecutor(1, "inforce-read-large")
         self._probe = ThreadPoolExecutor(1, "inforce-probe")
         self.ready_bounds = ready_bounds
@@ -192,12 +196,32 @@ class Service:
             await asyncio.gather(waiting, leaving, return_exceptions=True)
 
     async def ask(self, question: Callable[[], Result]) -> Result:
-        """Runs `question`, which writes nothing to the ledger, in a thread and returns its result."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, question)
+        """Runs `question`, which writes nothing to the ledger, in a thread and returns its result. A question about
+        very many events is run again by `ask_large`."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, question)
+        except TurnNeeded:
+            return await self.ask_large(question)
 
     async def ask_large(self, question: Callable[[], Result]) -> Result:
-        """As `ask`, one question at a time: of those that need much memory."""
-        return await asyncio.get_running_loop().run_in_executor(self._large, question)
+        """As `ask`, one question at a time: of those that need much memory. Raises `RequestRefused` if its turn does
+        not come within `TURN_S_MAX`."""
+        try:
+            async with asyncio.timeout(TURN_S_MAX):
+                await self._turn.acquire()
+        except TimeoutError:
+            detail = f"questions that need much memory are answered one at a time, and took {TURN_S_MAX:.0f} s"
+            raise RequestRefused("server_busy", detail) from None
+        running = asyncio.get_running_loop().run_in_executor(self._large, question)
+        # Not when this call ends: a client that hangs up does not end the thread.
+        running.add_done_callback(self._end_turn)
+        return await asyncio.shield(running)
+
+    def _end_turn(self, question: asyncio.Future[Any]) -> None:
+        self._turn.release()
+        if not question.cancelled():
+            # Marks the error as retrieved: the caller may be gone.
+            question.exception()
 
     async def probe(self) -> LedgerFigures:
         """The ledger's head, read from the database now, and how far the timelines are behind it. Raises

@@ -22,6 +22,7 @@ from projections.temporal.changes import Assertion, Change, Retraction, read_tim
 from projections.temporal.coordinates import ClockNotice
 from projections.temporal.outlook import Holding, holdings
 from projections.timelines.store import timelines_as_stored
+from projections.timelines.turns import require_turn
 
 BYTES_MAX: Final = 2 * 1024 * 1024
 _Pair = tuple[Entry, Leaf]
@@ -72,6 +73,7 @@ def history(
     newest = ledger.version_at(subject, position)
     if not newest:
         raise NotFound("the subject has no history in this ledger")
+    require_turn(newest)
     until = newest if after is None else min(newest, after - 1)
     older = _newest_first(ledger, subject, until, limit + 1, bytes_max)
     # One more than the page holds shows whether there is a next page.

@@ -28,6 +28,7 @@ from projections.temporal.coordinates import ClockNotice, Pin
 from projections.temporal.effective_state import Interval, NextState, SettingState, intervals, next_state
 from projections.timelines.contract import Axis, SubjectChange, SubjectRow
 from projections.timelines.store import open_timelines
+from projections.timelines.turns import require_turn
 
 __all__ = [
     "IN_FORCE",
@@ -180,9 +181,11 @@ class Query:
         if isinstance(known_at, int) and view.known_at == IN_FORCE:
             # BEGINNING stands for all of valid time here, so a known_at that equals it does not mean in force.
             view.known_at = known_at
+        keys = sorted(view.settings(subject)) if setting is None else [setting]
+        require_turn(sum(len(view.timeline(subject, key).starts) for key in keys))
         all_intervals = [
             interval
-            for key in (sorted(view.settings(subject)) if setting is None else [setting])
+            for key in keys
             for interval in intervals(subject, key, view.timeline(subject, key), view.timeline(CATALOG_SUBJECT, key))
         ]
         if setting is not None and all(

@@ -33,6 +33,7 @@ from projections.temporal.changes import Assertion, Change, Retraction, read_tim
 from projections.temporal.coordinates import IN_FORCE, ClockNotice, KnownAt
 from projections.temporal.fold import Timeline, fold
 from projections.timelines.store import TimelineStore
+from projections.timelines.turns import in_turn
 
 __all__ = ["IN_FORCE", "KnownAt", "LedgerSnapshot", "ReadContext"]
 
@@ -153,7 +154,8 @@ class LedgerSnapshot:
 
     def read_assertions(self, subject: str, known_at: int | None = None) -> Iterator[Assertion]:
         """`assertions`, one by one: those that are not asked for are not read."""
-        entries = takewhile(lambda entry: entry.position <= self.position, self.ledger.stream_entries(subject))
+        stream = in_turn(self.ledger.stream_entries(subject))
+        entries = takewhile(lambda entry: entry.position <= self.position, stream)
         return read_timeline_entries(entry for entry in entries if known_at is None or entry.recorded_at <= known_at)
 
     def all_assertions(self, subject: str) -> tuple[Assertion, ...]:

@@ -57,7 +57,7 @@ def _since(timeline: Timeline) -> int:
 
 
 class SubjectCache:
-    """At most about `bytes_max`, but always the subject put in last. Safe to use from many threads."""
+    """At most about `bytes_max`: a subject that is larger by itself is not kept. Safe to use from many threads."""
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
@@ -83,9 +83,11 @@ class SubjectCache:
     def put(self, subject: str, cached: CachedSubject) -> None:
         with self._lock:
             self._remove(subject)
+            if cached.bytes > self._bytes_max:
+                return
             self._subjects[subject] = cached
-            self._bytes += self._charge(cached)
-            while self._bytes > self._bytes_max and len(self._subjects) > 1:
+            self._bytes += cached.bytes
+            while self._bytes > self._bytes_max:
                 self._remove(next(iter(self._subjects)))
 
     def drop(self, subject: str) -> None:
@@ -106,11 +108,7 @@ class SubjectCache:
     def _remove(self, subject: str) -> None:
         cached = self._subjects.pop(subject, None)
         if cached is not None:
-            self._bytes -= self._charge(cached)
-
-    def _charge(self, cached: CachedSubject) -> int:
-        # So that a subject larger than the cache does not drive out all others each time.
-        return min(cached.bytes, self._bytes_max // 2)
+            self._bytes -= cached.bytes
 
 
 def fold_subject(subject: str, assertions: Iterable[Assertion]) -> CachedSubject:

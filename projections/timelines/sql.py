@@ -38,6 +38,7 @@ from projections.timelines.sound_rows import (
     with_block_checksums,
     with_row_checksums,
 )
+from projections.timelines.turns import require_turn
 
 EVENTS_SUMMED_MAX: Final = 20_000
 """Up to so many events of a kind, a page of a listing is compared with the number of all of them, too."""
@@ -103,6 +104,7 @@ class TimelineReader:
             if subject in damaged or not self._is_of_the_ledger(subject, row, tracked):
                 damaged.add(subject)
             elif row is not None:
+                require_turn(row.version)
                 try:
                     timelines = decode_timelines(subject, row.settings, partial(self._all_blocks, row))
                 except LedgerCorrupt:
