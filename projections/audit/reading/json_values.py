@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Set
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from ledger.strict_json import MAX_DEPTH
@@ -117,6 +118,36 @@ _SCALAR: Final = re.compile(
     r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][-+]?[0-9]++)?|true|false|null|NaN|-?Infinity", re.ASCII
 )
 _OBJECT: Final = ord("{")
+_SHALLOW: Final = 3
+"""Lists and objects of so many levels that nobody reads are passed over without a step of the interpreter."""
+STEPPED_MAX: Final = 1 << 19
+"""The most lists and objects of a text that hold deeper ones: each takes some microseconds."""
+
+
+def _shallow_value(levels: int) -> str:
+    space, text = _SPACE.pattern, _TEXT.pattern
+    value = f"(?:{text}|{_SCALAR.pattern})"
+    for _ in range(levels):
+        items = f"{value}{space}(?:,{space}{value}{space})*+"
+        member = f"{text}{space}:{space}{value}{space}"
+        members = f"{member}(?:,{space}{member})*+"
+        value = f"(?:{text}|{_SCALAR.pattern}|\\[{space}(?:{items})?+\\]|\\{{{space}(?:{members})?+\\}})"
+    return f"{value}{space}"
+
+
+@lru_cache
+def _items() -> re.Pattern[str]:
+    """Shallow items of a list, each with its comma."""
+    return re.compile(f"(?:{_shallow_value(_SHALLOW)},{_SPACE.pattern})*+", re.ASCII)
+
+
+@lru_cache(maxsize=64)
+def _members_but(names: frozenset[str], prefix: str | None) -> re.Pattern[str]:
+    """Shallow members with other names than these, each with its comma. A name with an escape may be any."""
+    kept = [f'{re.escape(name)}"' for name in sorted(names)] + ([re.escape(prefix)] if prefix is not None else [])
+    name = (f'"(?!{"|".join(kept)})' if kept else '"') + r'[^"\\\x00-\x1f]*+"'
+    space = _SPACE.pattern
+    return re.compile(f"(?:{name}{space}:{space}{_shallow_value(_SHALLOW)},{space})*+", re.ASCII)
 
 
 class _Skimmer:
@@ -127,6 +158,7 @@ class _Skimmer:
         self._text = text
         self._names = names
         self._prefix = prefix
+        self._stepped = 0
         self._at = 0
         self._kinds = bytearray()
         """A bracket for each open object or list."""
@@ -142,6 +174,7 @@ class _Skimmer:
             if byte in "{[":
                 self._open(byte, name)
                 if self._next() not in "}]":
+                    self._pass_shallow()
                     name = self._name() if byte == "{" else None
                     continue
             else:
@@ -155,10 +188,33 @@ class _Skimmer:
                     raise self._fault("Extra data")
                 return value
             self._at += 1
+            self._next()
+            self._pass_shallow()
             name = self._name() if self._kinds[-1] == _OBJECT else None
+
+    def _pass_shallow(self) -> None:
+        """Passes over the items of a list, or the members of an object, of which nothing is kept and that are not the
+        last."""
+        if self._kinds[-1] != _OBJECT:
+            pattern = _items()
+        else:
+            members = self._kept[-1][1] if len(self._kinds) <= MAX_DEPTH else None
+            if members is None:
+                pattern = _members_but(frozenset(), None)
+            elif members.keys() - self._names:
+                pattern = _members_but(frozenset(self._names), self._prefix if len(self._kinds) == 1 else None)
+            else:
+                # The object is to show that it has others.
+                return
+        match = pattern.match(self._text, self._at)
+        if match is not None:
+            self._at = match.end()
 
     def _open(self, bracket: str, name: str | None) -> None:
         self._at += 1
+        self._stepped += 1
+        if self._stepped > STEPPED_MAX:
+            raise UnreadableValue(f"the row has more than {STEPPED_MAX} lists and objects that hold deeper ones")
         if len(self._kinds) < MAX_DEPTH:
             self._kept.append((name, Members() if bracket == "{" and name is not None else None))
         else:

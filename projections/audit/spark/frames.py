@@ -23,7 +23,7 @@ from projections.audit.spark.inputs import Input, from_spark_path
 from projections.audit.spark.tasks import LogsByPath, Paths, Split, TaskLog
 
 _PATTERN_CHARACTERS: Final = re.compile(r"([\\*?\[\]{}])")
-_BLANK: Final = " \t\r\x0b\x0c,"
+_BLANK: Final = ' \t\r\x0b\x0c,"'
 """The characters of a blank line: see `projections.audit.reading.text_logs`."""
 _QUOTED_CELL: Final = '(?:^\ufeff?|(?<=,))"[^"]*+(?:""[^"]*+)*+"'
 _OPEN_CELL: Final = '(?:^\ufeff?|,)"'

@@ -93,3 +93,59 @@ def test_the_values_of_a_large_text_are_not_all_kept() -> None:
     text = '{"at":"now","prompt":[' + "[]," * 200_000 + "[]]}"
     assert read_json(text.encode(), NAMES) == {"at": "now", "prompt": None}
     assert json.loads(text)["at"] == "now"
+
+
+SHALLOW = [
+    "[]",
+    "{}",
+    "[1, 2]",
+    '{"a":1}',
+    '{"a":[{}],"b":"]"}',
+    '[[[1,"x"],2],{}]',
+    "-1.5e3",
+    '"\\u0041,"',
+    "NaN",
+    " null ",
+]
+
+
+@pytest.mark.parametrize("shallow", SHALLOW)
+@pytest.mark.parametrize("form", ["list", "members", "members of a kept object", "members of a member"])
+def test_shallow_values_that_nobody_reads_take_no_step_each(
+    form: str, shallow: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_values, "VALUES_MAX", 1)
+    monkeypatch.setattr(json_values, "STEPPED_MAX", 12)
+    values = [shallow] * 1000
+    members = ",".join(f'"m{number}":{value}' for number, value in enumerate(values))
+    text = {
+        "list": f'{{"x":[{",".join(values)}],"at":"now","user":{{"id":7}}}}',
+        "members": f'{{{members},"at":"now","user":{{"id":7}}}}',
+        "members of a kept object": f'{{"at":"now","user":{{{members},"id":7}}}}',
+        "members of a member": f'{{"x":{{"y":{{{members}}}}},"at":"now","user":{{"id":7}}}}',
+    }[form]
+    value = read_json(text.encode(), NAMES)
+    assert (value["at"], value["user"]["id"]) == ("now", 7)
+    assert ("m0" in text) is (form != "list")
+    with pytest.raises(UnreadableValue, match="not JSON"):
+        read_json(text.replace(shallow, "nonsense", 500).encode(), NAMES)
+
+
+@pytest.mark.parametrize("name", ["at", "a\\u0074"])
+def test_a_member_in_use_is_met_among_any_number_of_others(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_values, "VALUES_MAX", 1)
+    for before in (0, 1, 2, 500):
+        members = [*(f'"att{number}":[]' for number in range(before)), f'"{name}":"now"', '"z":1', '"at":2', '"y":1']
+        value = read_json(f"{{{','.join(members)}}}".encode(), NAMES, prefix="att4")
+        assert (value["at"], is_repeated(value, "at")) == (2, True)
+        assert ("att4" in value) is (before > 4)
+
+
+def test_a_text_with_too_many_deep_values_is_one_fault_that_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_values, "STEPPED_MAX", 1000)
+    deep = "[[[[[]],1]]],"
+    text = '{"at":"now","prompt":[' + deep * 100_000 + "[]]}"
+    with pytest.raises(UnreadableValue, match="more than 1000 lists and objects that hold deeper ones"):
+        read_json(text.encode(), NAMES)
+    # A text that Python's own reader takes has no such bound.
+    assert read_json(f'{{"at":"now","prompt":[{deep * 2000}[]]}}'.encode(), NAMES)["at"] == "now"

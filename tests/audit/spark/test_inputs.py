@@ -69,5 +69,7 @@ def test_a_large_gzip_file_is_cut_into_lines_only_if_rows_are_lines(
     if has_lines:
         assert way(tmp_path, body, shape) == "lines"
     else:
-        with pytest.raises(BadRecord, match="of more than 10 bytes only if it holds JSON Lines or CSV with commas"):
+        with pytest.raises(BadRecord, match="of more than 10 bytes only if it holds JSON Lines or CSV with") as refused:
             way(tmp_path, body, shape)
+        assert refused.value.detail.endswith("; unpack it, or audit it without --engine spark")
+        assert "\n" not in refused.value.detail

@@ -27,9 +27,10 @@ from projections.audit.reading.fields import NO_MAPPING
 from projections.audit.reading.files import log_files
 from projections.audit.reading.layout import Forms, make_layout
 from projections.audit.reading.logs import LogReader
-from projections.audit.reading.shape import ANY_SHAPE
+from projections.audit.reading.shape import ANY_SHAPE, LogShape
 from projections.audit.reference import decide_slowly
 from projections.audit.run import index_decider, run
+from projections.audit.spark.errors import spark_error
 from projections.audit.spark.run import Plan, SparkAudit, write
 from projections.audit.spark.slices import sliced_bytes
 from projections.audit.summary import LogDigest, Summary, summary_json
@@ -250,6 +251,31 @@ def test_a_mapped_column_that_no_row_has_is_an_error_and_one_that_some_lack_a_wa
         assert decided.finish()[1] == [f"{name}: no row has 1 column that was named: nowhere for account_id"]
 
 
+def test_an_option_that_means_nothing_for_any_log_and_an_observation_that_is_no_field_are_errors(
+    cluster: Any, bench: QueryLedger, tmp_path: Path
+) -> None:
+    row = '{"at":"2026-03-01T12:00:01Z","org_id":"acme"}\n'
+    logs = {"a.jsonl": row, "b.csv": "at,org_id\n2026-03-01T12:00:01Z,acme\n"}
+    for name, text in logs.items():
+        (tmp_path / name).write_text(text)
+    pq.write_table(pa.table({"at": ["2026-03-01T12:00:01Z"], "org_id": ["acme"]}), tmp_path / "c.parquet")
+    layout = make_layout({}, {}, Forms(), LogShape(sheet="a"))
+    index = compile_index(bench.ledger)
+    for name, form in (("a.jsonl", "JSON Lines"), ("b.csv", "CSV"), ("c.parquet", "Parquet")):
+        with SparkAudit(cluster, index, [str(tmp_path / name)], layout) as decided:
+            decided.count(Summary(index.pin, "at"), None)
+            with pytest.raises(BadRecord, match=f"this is {form}, for which --sheet means nothing; leave --sheet out"):
+                decided.finish()
+    late = tmp_path / "late.jsonl"
+    late.write_text(row * 1500 + row.replace('"org_id"', '"handling.storred":true,"org_id"'))
+    refusal = ""
+    try:
+        _audit(cluster, bench, str(late))
+    except Exception as error:  # of whatever class Spark gives the errors of tasks
+        refusal = str(spark_error(error))
+    assert "handling.storred is no field of a request record" in refusal
+
+
 def test_a_log_that_changes_meanwhile_is_an_error(cluster: Any, bench: QueryLedger, tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text('{"at":"2026-03-01T12:00:01Z","org_id":"acme"}\n' * 3)
@@ -268,7 +294,8 @@ def test_files_are_cut_at_the_same_places_every_time(
     monkeypatch.setattr("projections.audit.spark.inputs.WHOLE_BYTES_MAX", 50)
     cluster.spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", "65536")
     row = b"2026-03-01T12:00:01Z,acme,\n"
-    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf \r\n\x0c\nat,org_id,request_id\n" + row * 1900)
+    blank = b'\xef\xbb\xbf \r\n\x0c\n,,\n"","",""\n'
+    (tmp_path / "a.csv").write_bytes(blank + b"at,org_id,request_id\n,,\n" + row * 1900 + b",,\n")
     # Bytes that are not UTF-8 must not hide a quote.
     (tmp_path / "b.csv").write_bytes(b"at,org_id,request_id\n" + row.replace(b",\n", b',\xc3"\n') * 1600)
     (tmp_path / "c.jsonl").write_bytes(b'\xef\xbb\xbf\n{"at": "2026-03-01T12:00:01Z", "org_id": "acme"}\n')
