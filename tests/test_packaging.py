@@ -52,6 +52,11 @@ def test_only_postgresql_spark_and_tracing_are_extras() -> None:
     }
 
 
+def test_the_readme_says_what_each_extra_brings() -> None:
+    install = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Install")[2].partition("\n## ")[0]
+    assert [extra for extra in PROJECT["project"]["optional-dependencies"] if f"`{extra}` for " not in install] == []
+
+
 def test_the_default_installation_has_all_that_the_source_imports() -> None:
     installed = names(PROJECT["project"]["dependencies"])
     # starlette is a part of fastapi, pydantic-core of pydantic, typing-extensions of both, markupsafe of jinja2.
