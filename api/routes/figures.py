@@ -57,6 +57,7 @@ def request_figures(service: Service, shared: SharedResources, streams: int) -> 
     subjects = cache.subject_cache
     budgets = {"bodies": shared.bodies, "answers": shared.answers}
     return [
+        *_log_figures(service),
         _plain("inforce_submissions_waiting", "Submissions that are not recorded yet.", service.ledger.writer.waiting),
         _plain("inforce_feed_readers", "Open streams of the feed.", streams),
         _plain("inforce_positions_awaited", "Requests that wait for a position.", service.positions_awaited),
@@ -93,6 +94,19 @@ def request_figures(service: Service, shared: SharedResources, streams: int) -> 
             {(): service.query.store.damaged_rows},
             counter=True,
         ),
+    ]
+
+
+def _log_figures(service: Service) -> list[Figure]:
+    """None without a signing key."""
+    publisher = service.log_publisher
+    if publisher is None:
+        return []
+    size, integrates, problem = publisher.status
+    return [
+        _plain("inforce_log_events", "Events under the last published checkpoint, as far as is known here.", size),
+        _plain("inforce_log_integrates", "Whether this server integrates and signs.", integrates),
+        _plain("inforce_log_signing", "Whether nothing keeps checkpoints from being signed.", problem is None),
     ]
 
 

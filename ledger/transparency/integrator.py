@@ -8,6 +8,8 @@ A round takes the new events into the tiles, a page in a transaction; then it pr
 2. The checkpoint is signed, and noted outside the ledger, flushed to the disk.
 3. It is published: the published head is replaced if it is still the one of step 1.
 
+Between the rounds it compares one older bundle after the other with the tree (`patrol`).
+
 So a crash between any two writes leaves a tree that the next round goes on with. A checkpoint that was noted and not
 published is published as it is, and never signed anew. Where a comparison of step 1 fails, nothing is signed, `problem`
 says why, and everything else goes on: recording, questions, and the log up to the last checkpoint.
@@ -88,6 +90,9 @@ class Integrator:
         self._page_events = page_events
         self.problem: LogProblem | None = None
         self._blocked = False
+        self._next_bundle = 0
+        self._suspect: int | None = None
+        """The bundle that was not, or not yet, as it should be: nothing is signed before it is."""
 
     def catch_up(self) -> int:
         """Integrates and publishes everything that is there; answers the size of the published tree."""
@@ -113,6 +118,24 @@ class Integrator:
         published = self._tables.head("published")
         return 0 if published is None else published.size
 
+    def patrol(self) -> None:
+        """Compares the events of one bundle, the next at each call, with the tree. So damage to what nobody reads is
+        noticed in the course of hours, and stops the signing until it is mended."""
+        with self._noting_problems():
+            integrated = self._tables.head("integrated")
+            if integrated is not None:
+                self._suspect = self._next_bundle % ((integrated.size + TILE_WIDTH - 1) // TILE_WIDTH)
+                self._clear_suspect(integrated)
+                self._next_bundle += 1
+
+    def _clear_suspect(self, integrated: StoredHead) -> None:
+        if self._suspect is not None and self._suspect * TILE_WIDTH < integrated.size:
+            tree = ProvedTiles(tile_reader(self._tables), TreeHead(integrated.size, integrated.root))
+            first = self._suspect * TILE_WIDTH
+            leaves = leaves_between(self._recorder, first, min(first + TILE_WIDTH, integrated.size))
+            tree.require_leaves(self._suspect, leaves)
+        self._suspect = None
+
     @contextmanager
     def _noting_problems(self) -> Iterator[None]:
         """Ends the block with the problem that was met in it. `LedgerUnavailable` of the database is the caller's."""
@@ -136,6 +159,8 @@ class Integrator:
         head = self._recorder.head().position
         if head < size:
             raise _went_back(size, head, "integrated")
+        if before is not None:
+            self._clear_suspect(before)
         if head == size:
             return False
         length = self._recorder.page_length(size, self._page_events, head, PAGE_BYTES)

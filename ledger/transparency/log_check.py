@@ -15,8 +15,8 @@ from ledger.recorders.log_tables import LogTables, StoredHead
 from ledger.transparency.checkpoint import SignedCheckpoint
 from ledger.transparency.merkle import ProofError, TreeHead, leaf_hash
 from ledger.transparency.note import BadKey, BadNote, VerifierKey
-from ledger.transparency.published_log import leaves_between, read_published
-from ledger.transparency.tile_tree import GrowingTree
+from ledger.transparency.published_log import leaves_between, read_published, tile_reader
+from ledger.transparency.tile_tree import GrowingTree, ProvedTiles
 from ledger.transparency.tiles import width_of
 
 PAGE_EVENTS: Final = 10_000
@@ -113,6 +113,31 @@ def _further_tiles(tables: LogTables, size: int) -> Iterator[str]:
             if not (0 <= level < 63 and number >= 0 and width_of(size, level, number)):
                 yield f"the log has a tile at level {level} and number {number}, where its tree has none"
         after = places[-1]
+
+
+def head_fault(recorder: Recorder, noted: SignedCheckpoint | None) -> str | None:
+    """The fault of the published or noted checkpoint that a few reads show; None: there is none. Raises
+    `LedgerCorrupt`."""
+    tables = recorder.log_tables()
+    published, integrated = read_published(tables), tables.head("integrated")
+    position = recorder.head().position
+    tree = ProvedTiles(tile_reader(tables))
+    if integrated is not None:
+        tree.move_to(TreeHead(integrated.size, integrated.root))
+    for what, head in (
+        ("the published checkpoint", published and published.signed.head),
+        ("the checkpoint that is noted outside the ledger", noted and noted.head),
+    ):
+        if head is None:
+            continue
+        if head.size > position:
+            return f"{what} is of {head.size} events, and the ledger ends at position {position}"
+        try:
+            if head.size <= tree.head.size and tree.root_of(head.size) != head.root:
+                return f"{what} has another root than the stored tree at {head.size} events"
+        except ProofError as error:
+            return f"the stored tree is not what was written: {error}"
+    return None
 
 
 def noted_checkpoint(read: Callable[[], SignedCheckpoint | None]) -> tuple[SignedCheckpoint | None, str | None]:

@@ -133,7 +133,9 @@ class LogPublisher:
     def _work(self) -> LogProblem | None:
         head = self._recorder.head().position
         if head == self._settled:
-            return None
+            self._integrator.patrol()
+            self._settled = head if self._integrator.problem is None else -1
+            return self._integrator.problem
         published_at = time.monotonic()
         while not self._stopping and self._integrator.integrate():
             if time.monotonic() - published_at >= PUBLISH_S:
@@ -141,6 +143,8 @@ class LogPublisher:
                 published_at = time.monotonic()
         size = self._integrator.publish()
         self._reach(size)
+        if self._integrator.problem is None:
+            self._integrator.patrol()
         self._settled = head if size == head and self._integrator.problem is None else -1
         return self._integrator.problem
 

@@ -40,9 +40,9 @@ def doctor(context: click.Context, /, format_: Format, **values: Any) -> int:
     """Look at what a deployment rests on, and say what to do.
 
     Without a verb of its own it checks the configuration, where serve would listen and its certificate, the database,
-    its format, its head, the clock, the stored timelines, the disks, and who may read the files. It writes nothing.
-    Exits with 2 if the configuration is wrong, 3 if the ledger cannot be opened, 1 if anything else is. Warnings exit
-    with 0.
+    its format, its head, the clock, the stored timelines, the log, the disks, and who may read the files. It writes
+    nothing. Exits with 2 if the configuration is wrong, 3 if the ledger cannot be opened, 1 if anything else is.
+    Warnings exit with 0.
 
     \b
       inforce doctor

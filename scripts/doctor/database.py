@@ -1,4 +1,4 @@
-"""The checks of `inforce doctor` that read the ledger: reachability, format, head, clock, timelines.
+"""The checks of `inforce doctor` that read the ledger: reachability, format, head, clock, timelines, log.
 
 Nothing is written: a ledger of an older format is not opened for more than its format, because that migrates it.
 """
@@ -14,12 +14,14 @@ from ledger.errors import InforceError, LedgerCorrupt
 from ledger.opening import open_for_check, open_ledger
 from ledger.store import Ledger
 from ledger.times import SECOND, format_time
+from ledger.transparency.checkpoint_memory import memory_of
+from ledger.transparency.log_check import head_fault, noted_checkpoint
 from projections.timelines.contract import NotStored
 from projections.timelines.store import timelines_as_stored
 from scripts.cli.configuration import Configuration
 from scripts.doctor.findings import Finding
 
-AFTER_DATABASE: Final = ("head", "clock", "timelines")
+AFTER_DATABASE: Final = ("head", "clock", "timelines", "log")
 
 
 def ledger(keys: Configuration) -> Iterator[Finding]:
@@ -48,6 +50,7 @@ def ledger(keys: Configuration) -> Iterator[Finding]:
             yield _head(opened)
             yield _clock(opened, keys)
             yield _timelines(opened, keys)
+            yield _log(opened)
     except InforceError as error:
         yield _unreachable("ledger", error)
 
@@ -106,3 +109,16 @@ def _timelines(ledger: Ledger, keys: Configuration) -> Finding:
         advice = "Run inforce rebuild; else the next question brings them up, and /readyz fails until then"
         return Finding("timelines", "warning", fact, advice)
     return Finding("timelines", "ok", fact)
+
+
+def _log(ledger: Ledger) -> Finding:
+    noted, fault = noted_checkpoint(memory_of(ledger).newest)
+    fault = fault or head_fault(ledger.recorder, noted)
+    if fault is not None:
+        advice = "No checkpoint is signed: run inforce doctor log, and see ledger/transparency/README.md"
+        return Finding("log", "failed", fault, advice)
+    published = ledger.recorder.log_tables().head("published")
+    if published is None:
+        return Finding("log", "ok", "no checkpoint was published; without a signing key there is no transparency log")
+    behind = ledger.head().position - published.size
+    return Finding("log", "ok", f"the published checkpoint has {published.size} events, {behind} fewer than the ledger")

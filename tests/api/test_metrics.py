@@ -16,11 +16,14 @@ from api.metrics import GROUP_SIZES, SECONDS, Buckets, Metrics, SignIn
 from api.routing import BareRoute
 from api.service import Service
 from ledger.errors import LedgerUnavailable
+from ledger.transparency.note import SigningKey
 from projections.decisions.model import Verdict
 from tests.api.client import changed, submit
+from tests.support.waiting import until
 
 OPERATING = Path(__file__).parents[2] / "scripts" / "OPERATING.md"
 Sample = Callable[..., float]
+KEY = SigningKey("log.example/eu", bytes(32))
 
 
 @pytest.fixture
@@ -169,9 +172,28 @@ def test_a_value_on_a_bound_counts_below_it(bounds: tuple[float, ...]) -> None:
     assert [count for _, count in buckets.cumulative()] == list(range(1, len(bounds) + 2))
 
 
-def test_every_metric_is_documented_and_every_documented_one_exists(client: TestClient) -> None:
-    client.get("/nothing")
-    lines = client.get("/metrics").text.splitlines()
+def test_the_log_of_a_server_with_a_key_is_measured(tmp_path: Path) -> None:
+    service = Service.open(f"sqlite:///{tmp_path}/ledger.db", signing_keys=[KEY])
+    try:
+        with TestClient(create_app(service)) as client:
+            submit(client, changed("org:acme", "training.opt_in", True))
+            until(lambda: value(client, "inforce_log_events") == value(client, "inforce_ledger_position"))
+            assert value(client, "inforce_log_integrates") == value(client, "inforce_log_signing") == 1
+            (tmp_path / "ledger.db-checkpoint").write_bytes(b"nonsense")
+            submit(client, changed("org:acme", "training.opt_in", False))
+            until(lambda: value(client, "inforce_log_signing") == 0)
+    finally:
+        service.close()
+
+
+def test_every_metric_is_documented_and_every_documented_one_exists(tmp_path: Path) -> None:
+    service = Service.open(f"sqlite:///{tmp_path}/ledger.db", signing_keys=[KEY])
+    try:
+        with TestClient(create_app(service)) as client:
+            client.get("/nothing")
+            lines = client.get("/metrics").text.splitlines()
+    finally:
+        service.close()
     exposed = {line.split()[2] for line in lines if line.startswith("# TYPE inforce_")}
     documented = set(re.findall(r"^\| `(inforce_\w+)", OPERATING.read_text(encoding="utf-8"), re.M))
     assert exposed == documented

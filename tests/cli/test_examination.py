@@ -17,13 +17,14 @@ from ledger.clock import ManualClock
 from ledger.opening import database_file, open_ledger
 from ledger.recorders import postgres_schema, sqlite_schema
 from ledger.times import DAY
+from ledger.transparency.checkpoint_memory import memory_of
 from scripts.cli.configuration import Configuration
 from tests.contracts.test_read_back import execute
 from tests.support.command import CommandResult, Inforce
 from tests.support.going_back import delete_tail
-from tests.support.ledgers import change, submit
+from tests.support.ledgers import GENESIS, change, submit
 
-CHECKS = ["configuration", "network", "database", "format", "head", "clock", "timelines", "disk", "permissions"]
+CHECKS = ["configuration", "network", "database", "format", "head", "clock", "timelines", "log", "disk", "permissions"]
 NAME = "inforce.example.com"
 Usage = namedtuple("Usage", ("total", "used", "free"))
 
@@ -247,3 +248,33 @@ def test_a_file_named_behind_a_verb_of_its_own_counts(healthy: Inforce, database
     assert "c.toml: clock_behind_max: 0 is not allowed" in refused.err
     with closing(open_ledger(database_url)) as ledger:
         assert ledger.recorder.formats()[0] == ledger.recorder.formats()[1]
+
+
+def test_a_log_that_went_back_or_whose_note_is_damaged_fails(healthy: Inforce, database_url: str) -> None:
+    assert "without a signing key" in str(examine(healthy)[1]["log"]["detail"])
+    with open_ledger(database_url) as ledger:
+        origin = ledger.origin
+    assert healthy("keygen", "log.key", "--origin", origin).code == 0
+    assert healthy("export", "--log", "out", "--signing-key-file", "log.key").code == 0
+    code, by_check = examine(healthy)
+    assert (code, by_check["log"]["status"]) == (0, "ok")
+    assert "0 fewer than the ledger" in str(by_check["log"]["detail"])
+    with open_ledger(database_url) as ledger:
+        note = memory_of(ledger).path
+        assert note is not None
+    whole = note.read_bytes()
+    note.write_bytes(b"nonsense")
+    code, by_check = examine(healthy)
+    assert (code, by_check["log"]["status"]) == (1, "failed")
+    assert "a fork could be signed" in str(by_check["log"]["detail"])
+    note.write_bytes(whole)
+    execute(database_url, f"DELETE FROM {_schema(database_url)}log_tiles")
+    code, by_check = examine(healthy)
+    assert (code, by_check["log"]["status"]) == (1, "failed")
+    assert "is missing" in str(by_check["log"]["detail"])
+    delete_tail(database_url, GENESIS)
+    assert "the ledger ends at position" in str(examine(healthy)[1]["log"]["detail"])
+
+
+def _schema(url: str) -> str:
+    return "" if url.startswith("sqlite") else "inforce."

@@ -365,3 +365,40 @@ def test_an_export_that_is_restored_goes_on_with_its_log(
         memory.remember(before)
         integrator_of(restored, memory=memory).catch_up()
         assert require_published(restored, GENESIS + 50) == before
+
+
+@pytest.mark.parametrize("what", ["an event", "a tile"])
+def test_damage_that_nobody_reads_is_noticed_and_stops_the_signing_until_it_is_mended(
+    database_url: str, published: int, what: str
+) -> None:
+    with reopened(database_url) as ledger:
+        grow(ledger, 600)
+        integrator = integrator_of(ledger)
+        size = integrator.catch_up()
+        entry = ledger.page(published - 1)[0]
+        tile = ledger.recorder.log_tables().tiles([(0, 1)])[0, 1]
+        if what == "an event":
+            forged = entry.leaf.replace(b'"org:', b'"org:x')
+            put_event(database_url, published, forged, leaf_hash(forged))
+        else:
+            execute(database_url, "UPDATE {}log_tiles SET hashes = ? WHERE level = 0 AND number = 1", bytes(8192))
+        for _ in range(4):
+            integrator.patrol()
+        assert integrator.problem is not None
+        assert re.search(f"position {published} |tile/0/001", integrator.problem.detail)
+        grow(ledger, 1)
+        problem_of(integrator, "log_damaged")
+        assert PublishedLog(ledger.recorder).size() == size
+        if what == "an event":
+            execute(
+                database_url,
+                "UPDATE {}events SET state = ?, leaf_hash = ? WHERE position = ?",
+                *(entry.leaf, entry.leaf_hash, published),
+            )
+        else:
+            execute(database_url, "UPDATE {}log_tiles SET hashes = ? WHERE level = 0 AND number = 1", tile)
+        assert integrator.catch_up() == size + 1
+        for _ in range(4):
+            integrator.patrol()
+        assert str(integrator.problem) == "None"
+        require_published(ledger, size + 1)
