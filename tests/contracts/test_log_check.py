@@ -21,7 +21,7 @@ HARM = {
     "a longer tile": (
         "UPDATE {}log_tiles SET hashes = hashes || ? WHERE level = 0 AND number = 2",
         bytes(32),
-        r"tile/0/002\.p/\d+ is not that of",
+        r"tile/0/002\.p/\d+ is not that of|the file is damaged",
     ),
     "a lost tile": ("DELETE FROM {}log_tiles WHERE level = 0 AND number = 0", None, "tile/0/000 is not that of"),
     "the number of a tile": (
