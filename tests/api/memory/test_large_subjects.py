@@ -19,8 +19,8 @@ from tests.support.ledgers import change, define, definition, submit
 Record = Callable[[str, object], None]
 
 SUBJECTS = [f"org:o{number}" for number in range(4)]
-VALUES = 400
-"""Of each subject, 64 KiB each."""
+VALUES = 450
+"""Of each subject, 25 MB together."""
 BATCH = 50
 ANSWER_BYTES_MAX = 4 * MIB
 
@@ -35,7 +35,7 @@ def fill_with_versions(ledger: Ledger) -> None:
 
 
 def _region_change(subject: str, number: int) -> dict[str, Any]:
-    value = [f"{number:03}{member}" for member in large_set(256, 64_000)]
+    value = [f"{number:03}{member}" for member in large_set(256, 57_000)]
     more: dict[str, Any] = {}
     if number % 8 == 3:
         more = {"effective_from": f"2025-{number % 12 + 1:02}-01T00:00:00Z", "reason": "found late"}
@@ -53,7 +53,7 @@ def fill_with_settings(ledger: Ledger) -> None:
     for subject in SUBJECTS:
         for first in range(0, VALUES, BATCH):
             some = names[first : first + BATCH]
-            submit(ledger, *(change(subject, [name, *large_set(255, 64_000)], setting=name) for name in some))
+            submit(ledger, *(change(subject, [name, *large_set(255, 57_000)], setting=name) for name in some))
 
 
 SHAPES = {"versions": fill_with_versions, "settings": fill_with_settings}
