@@ -21,7 +21,17 @@ from ledger.transparency.merkle import (
     leaf_hash,
     node_hash,
 )
-from ledger.transparency.tiles import TILE_HEIGHT, TILE_WIDTH, Tile, right_edge, split_hashes, width_of
+from ledger.transparency.tiles import (
+    TILE_HEIGHT,
+    TILE_WIDTH,
+    BadBundle,
+    EntryBundle,
+    Tile,
+    decode_bundle,
+    right_edge,
+    split_hashes,
+    width_of,
+)
 
 CACHED_TILES: Final = 512
 """Some 30 kB each, with the nodes inside."""
@@ -237,6 +247,14 @@ class ProvedTiles:
         for index, (leaf, expected) in enumerate(zip(leaves, self.leaf_hashes(number), strict=False)):
             if leaf_hash(leaf) != expected:
                 raise WrongLeaf(number * TILE_WIDTH + index)
+
+    def require_bundle(self, bundle: EntryBundle, content: bytes) -> list[bytes]:
+        """The leaves of a bundle, from its bytes. Raises `BadBundle`, and as `require_leaves`."""
+        leaves = decode_bundle(content, bundle.kind)
+        if len(leaves) != bundle.width:
+            raise BadBundle(f"{bundle.path} holds {len(leaves)} leaves")
+        self.require_leaves(bundle.number, leaves)
+        return leaves
 
     def root_of(self, size: int) -> bytes:
         """The root that the tree had at an earlier size."""

@@ -1,13 +1,19 @@
 """keygen, export --log, doctor log: a key, a signed log as files, and what differs in it."""
 
+import json
+import signal
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 
 from ledger.transparency.keys import KEY_VARIABLE, read_key_file
 from ledger.transparency.note import VerifierKey
+from ledger.transparency.tlog_proof import TlogProof
+from tests.cli.test_main import COMMAND, ENVIRONMENT
 from tests.support.command import Inforce
 
 ORIGIN = "log.example/eu"
@@ -96,6 +102,32 @@ def test_a_log_without_a_key_is_not_exported(inforce: Inforce, folder: Path) -> 
         wrong = inforce("export", "--log", "out", *more)
         assert (wrong.code, "leave out --out, --personal and --after" in wrong.err) == (2, True)
     assert not (folder / "out").exists()
+
+
+def test_a_server_with_a_key_publishes_what_it_records(keyed: Inforce, folder: Path) -> None:
+    """The real command, over a socket, with a key in a file."""
+    command = [*COMMAND, "serve", "--port", "0", "--signing-key-file", "log.key"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT) as server:
+        assert server.stdout is not None
+        try:
+            url = server.stdout.readline().split()[-1]
+            body = {"type": "setting.changed", "subject": "org:acme", "setting": "training.opt_in", "value": False}
+            submission = Request(  # noqa: S310 - the server's own address
+                f"{url}/v1/events?wait=checkpoint", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with urlopen(submission, timeout=60) as answer:  # noqa: S310 - the server's own address
+                (receipt,) = json.load(answer)["receipts"]
+            with urlopen(f"{url}/v1/events/{receipt['event_id']}", timeout=60) as answer:  # noqa: S310 - as above
+                leaf = answer.read()
+        finally:
+            server.send_signal(signal.SIGTERM)
+    assert server.returncode == 0
+    (key,) = read_key_file(folder / "log.key")
+    proof = TlogProof.parse(receipt["proof"].encode())
+    assert proof.verify(leaf, ORIGIN, [key.verifier]).head.size == receipt["position"] == proof.leaf_index + 1
+    # What the server published is what a static export writes without a key.
+    assert keyed("export", "--log", "out").code == 0
+    assert (folder / "out" / "checkpoint").read_bytes() == proof.checkpoint
 
 
 def test_doctor_compares_the_log_with_the_events(keyed: Inforce, folder: Path) -> None:

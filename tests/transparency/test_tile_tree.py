@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ledger.transparency.merkle import TreeHead, verify_consistency, verify_inclusion
 from ledger.transparency.tile_tree import BadTile, GrowingTree, ProvedTiles, WrongLeaf, edge_root
-from ledger.transparency.tiles import right_edge, tiles_of
+from ledger.transparency.tiles import BadBundle, EntryBundle, encode_bundle, right_edge, tiles_of
 from tests.support import reference_tree
 from tests.support.stored_tree import StoredTree
 
@@ -114,6 +114,21 @@ def test_another_leaf_is_located() -> None:
     leaves[7] = b"another"
     with pytest.raises(WrongLeaf, match="leaf 263 is not the one"):
         proved.require_leaves(1, leaves)
+
+
+@given(st.data())
+@settings(max_examples=80)
+def test_a_flipped_bit_of_a_bundle_is_found(data: st.DataObject) -> None:
+    _, proved = tree_of(300)
+    bundle = data.draw(st.sampled_from([EntryBundle(0), EntryBundle(1, 44), EntryBundle(1, 7)]))
+    leaves = [b"%d" % number for number in range(bundle.first, bundle.first + bundle.width)]
+    content = bytearray(encode_bundle(leaves))
+    assert proved.require_bundle(bundle, bytes(content)) == leaves
+    with pytest.raises(BadBundle, match="leaves"):
+        proved.require_bundle(bundle, encode_bundle(leaves[:-1]))
+    content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    with pytest.raises((BadBundle, WrongLeaf)):
+        proved.require_bundle(bundle, bytes(content))
 
 
 def test_there_is_nothing_beyond_the_tree() -> None:
