@@ -28,6 +28,8 @@ PAGES_BYTES: Final = 4 * 1024 * 1024
 """Leaves that a reader of many pages holds at once, about."""
 STREAM_BYTES: Final = 2 * 1024 * 1024
 """Leaves that a reader of a whole stream holds at once, about."""
+_LAST: Final = 2**62
+"""Behind every position."""
 _FEW: Final = 8
 """Events of a stream that need no look at their size."""
 
@@ -169,6 +171,10 @@ class LedgerReader:
     def stream_entries(self, subject: str, *, after: int = 0, until: int | None = None) -> Iterator[Entry]:
         """`stream`, read a page at a time: a long history takes no more memory than `STREAM_BYTES`."""
         if until is None:
+            if self.recorder.stream_sizes([subject], _LAST)[subject].bytes <= STREAM_BYTES:
+                # Nearly all streams: read at once.
+                yield from self.stream(subject, after=after)
+                return
             until = self.recorder.versions([subject])[subject]
             self._require_whole(subject, until)
         while after < until:
