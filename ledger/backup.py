@@ -148,7 +148,8 @@ def _copy_file(source: Path, copy: Path, read_only: bool, report: Callable[[floa
 def _check_file(path: Path, shown_path: Path, name: Path, report: Callable[[float], None]) -> Backup:
     """Reads the whole file, which nobody writes to: SQLite's own structure, the tables' definitions, the order of all
     events, each event's columns, leaf and hash, reasons, and idempotency keys. Not compared, because `--check` does and
-    a rebuild makes them anew: the stored timelines; nor triggers and indexes, which opening the file looks at.
+    a rebuild makes them anew: the stored timelines and the log's tree; nor triggers and indexes, which opening the file
+    looks at.
 
     `shown_path`: the file that errors name; `name`: the file that the answer names. Raises `NotALedger`,
     `LedgerUnavailable`, `LedgerCorrupt`."""

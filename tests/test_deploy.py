@@ -12,6 +12,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,8 @@ from starlette.testclient import TestClient
 
 from api.app import create_app
 from api.network import NetworkSettings, plan
+from api.service import Service
+from ledger.transparency.note import SigningKey
 from scripts.cli import exits
 from scripts.cli.configuration import PREFIX, Configuration, load
 from scripts.cli.server_keys import network_settings
@@ -237,7 +240,10 @@ def test_nginx_accepts_its_configuration(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The name of each sample of a scrape → the names of its labels, with those that Prometheus adds."""
-    with TestClient(create_app(f"sqlite:///{tmp_path_factory.mktemp('metrics')}/l.db")) as client:
+    url = f"sqlite:///{tmp_path_factory.mktemp('metrics')}/l.db"
+    # With a key, because only then is the log measured.
+    service = Service.open(url, signing_keys=[SigningKey("log.example/eu", bytes(32))])
+    with closing(service), TestClient(create_app(service)) as client:
         client.get("/nothing")
         client.get("/v1/subjects/org:acme/state")
         samples = [

@@ -84,6 +84,9 @@ class LogPublisher:
         token = object()
         with self._lock:
             self._waiters[token] = _ProofWaiter(size, partial(_wake, loop, published))
+        if self.status.size >= size:
+            # Published between the first look and the entry among those who wait.
+            published.set()
         self._wake.set()
         try:
             with suppress(TimeoutError):

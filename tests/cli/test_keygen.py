@@ -125,7 +125,7 @@ def test_a_server_with_a_key_publishes_what_it_records(keyed: Inforce, folder: P
     (key,) = read_key_file(folder / "log.key")
     proof = TlogProof.parse(receipt["proof"].encode())
     assert proof.verify(leaf, ORIGIN, [key.verifier]).head.size == receipt["position"] == proof.leaf_index + 1
-    # What the server published is what a static export writes without a key.
+    # A static export without a key writes the checkpoint that the server published.
     assert keyed("export", "--log", "out").code == 0
     assert (folder / "out" / "checkpoint").read_bytes() == proof.checkpoint
 

@@ -99,3 +99,19 @@ def test_a_refusal_is_logged_once_and_so_is_its_end(
         assert "checkpoints of the log are signed again" in caplog.text
     finally:
         publisher.close()
+
+
+def test_a_checkpoint_that_is_published_while_somebody_begins_to_wait_is_not_missed(ledger: Ledger) -> None:
+    publisher = start(ledger)
+    publisher.close()
+
+    class PublishedMeanwhile:
+        """Stands for the lock: right before a caller is noted, the thread has looked at those who wait."""
+
+        def __enter__(self) -> None:
+            publisher.status = publisher.status._replace(size=1_000_000)
+
+        def __exit__(self, *error: object) -> None: ...
+
+    publisher._lock = PublishedMeanwhile()  # type: ignore[assignment]  # a stand-in for this moment
+    assert asyncio.run(asyncio.wait_for(publisher.wait_for_async(1_000_000, 3600), 60))
