@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ledger.times import format_time, parse_time
 from ledger.transfer.import_ledger import import_ledger
 from projections.query.query import IN_FORCE, KnownAt, Query
 from tests.support.ledgers import GENESIS
+from tests.support.postgres import fresh_database
 
 EVENTS = "settings-history/ddg-events.jsonl.gz"
 ORACLE = "settings-history/ddg-oracle.jsonl.gz"
@@ -106,15 +108,23 @@ def truth(real_data: Callable[[str], Path]) -> Truth:
     return Truth(read(real_data(EVENTS)), read(real_data(ORACLE)))
 
 
-@pytest.fixture
-def imported(database_url: str, real_data: Callable[[str], Path]) -> str:
+@pytest.fixture(scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def imported(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, real_data: Callable[[str], Path]
+) -> Iterator[str]:
+    """Imported once on each database: the tests only ask."""
     events = read(real_data(EVENTS))
     lines = b"".join(canon(line).encode() + b"\n" for line in submissions(events))
-    summary = import_ledger(database_url, io.BytesIO(lines))
-    definitions = len({event["setting"] for event in events})
-    assert len(events) == 7308
-    assert summary.events == 7308 + definitions + GENESIS
-    return database_url
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('settings-history')}/ledger.db"
+        else:
+            url = stack.enter_context(fresh_database(request.getfixturevalue("postgres_server_url")))
+        summary = import_ledger(url, io.BytesIO(lines))
+        definitions = len({event["setting"] for event in events})
+        assert len(events) == 7308
+        assert summary.events == 7308 + definitions + GENESIS
+        yield url
 
 
 @pytest.mark.parametrize("known_at", [IN_FORCE, None], ids=["in force", "in hindsight"])
