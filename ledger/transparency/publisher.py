@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from traceback import extract_tb
 from typing import Final, NamedTuple
 
 from ledger.errors import InforceError, LedgerUnavailable
@@ -118,10 +119,10 @@ class LogPublisher:
             problem = LogProblem("log_unavailable", error.detail)
         except InforceError as error:
             problem = LogProblem("log_damaged", error.detail)
-        except Exception:
-            # The log must not stay behind in silence, whatever went wrong. The trace names no submitted text.
-            _log.exception("the log could not be integrated")
-            problem = LogProblem("log_unavailable", "an error of inforce itself; the server's log has it")
+        except Exception as error:
+            # Not in silence. The words of an error may hold somebody's data; its places do not.
+            places = " < ".join(f"{one.name}:{one.lineno}" for one in reversed(extract_tb(error.__traceback__)[-6:]))
+            problem = LogProblem("log_unavailable", f"an error of inforce itself: {type(error).__name__} at {places}")
         self._note(problem, integrates=integrates)
 
     def _leads(self) -> bool:

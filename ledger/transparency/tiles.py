@@ -29,7 +29,7 @@ BundleKind = Literal["entries", "large-entries"]
 _LENGTH_BYTES: Final[dict[BundleKind, int]] = {"entries": 2, "large-entries": 4}
 _PATH: Final = re.compile(
     r"tile/(?P<level>0|[1-9][0-9]?|entries|large-entries)"
-    r"/(?P<number>(x[0-9]{3}/)*[0-9]{3})(\.p/(?P<width>[1-9][0-9]{0,2}))?"
+    r"/(?P<number>(x[0-9]{3}/){0,6}[0-9]{3})(\.p/(?P<width>[1-9][0-9]{0,2}))?"
 )
 
 

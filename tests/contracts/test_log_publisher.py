@@ -115,3 +115,26 @@ def test_a_checkpoint_that_is_published_while_somebody_begins_to_wait_is_not_mis
 
     publisher._lock = PublishedMeanwhile()  # type: ignore[assignment]  # a stand-in for this moment
     assert asyncio.run(asyncio.wait_for(publisher.wait_for_async(1_000_000, 3600), 60))
+
+
+def test_an_unexpected_error_stops_nothing_else_and_its_words_are_in_no_log(
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
+    broken = True
+
+    def lines(_size: int) -> list[str]:
+        if broken:
+            raise RuntimeError("somebody's data")
+        return []
+
+    publisher = LogPublisher(ledger.recorder, integrator_of(ledger, extension_lines=lines))
+    try:
+        until(lambda: publisher.status.problem is not None)
+        assert publisher.status.problem is not None
+        assert publisher.status.problem.code == "log_unavailable"
+        assert "RuntimeError at lines:" in publisher.status.problem.detail
+        assert "somebody" not in caplog.text + publisher.status.problem.detail
+        broken = False
+        assert wait(publisher, GENESIS)
+    finally:
+        publisher.close()

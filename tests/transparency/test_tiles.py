@@ -53,6 +53,7 @@ def test_paths_have_one_spelling(resource: Tile | EntryBundle, path: str) -> Non
             "tile/0/\N{ARABIC-INDIC DIGIT ZERO}00",
             "checkpoint",
         ),
+        *("tile/0/" + "x000/" * 2000 + "000", "tile/0/" + "x001/" * 7 + "000"),
         *("tile/0/000\n", "tile/0/x1/000", "tile/entries/000.p/1/2"),
     ],
 )
