@@ -42,7 +42,9 @@ def test_history_is_newest_first_with_retracted_changes_marked(bench: QueryLedge
 def test_history_of_one_setting(bench: QueryLedger) -> None:
     bench.submit(NOON, changed("org:acme", STORAGE, True), changed("org:acme", CACHING, False))
     assert [row.setting for row in history(bench.ledger, "org:acme", setting=CACHING).rows] == [CACHING]
-    assert history(bench.ledger, "org:acme", setting="no.such.setting").rows == ()
+    assert history(bench.ledger, "org:acme", setting="network.private_only").rows == ()
+    with pytest.raises(NotFound, match=r"was ever defined \(did you mean caching\.temporary\?\); the catalog"):
+        history(bench.ledger, "org:acme", setting="caching.temporay")
 
 
 @pytest.mark.parametrize("limit", [1, 2, 5, 6])
