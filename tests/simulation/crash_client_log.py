@@ -53,8 +53,8 @@ class SentSubmission:
 
 
 def _are_equal(receipts: list[Json], first: list[Json]) -> bool:
-    """Whether they say the same. What follows an event is said by one only, if a busy database did not answer the
-    other in time: the event is recorded none the less."""
+    """Whether they say the same. If a busy database did not answer in time, a receipt lacks the outlook of its event,
+    which is recorded none the less."""
     pairs = list(zip(receipts, first, strict=False))
     return len(receipts) == len(first) and all(
         without_outlook(one) == without_outlook(other) if _lacks_outlook(one) or _lacks_outlook(other) else one == other
