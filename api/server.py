@@ -24,7 +24,7 @@ from granian.server.embed import Server
 from api.app import Application, create_app
 from api.audits.service import AuditSettings
 from api.connections import end_idle_connections, end_unread_answers, find_places
-from api.http.logs import GRANIAN_LOGGERS, LogSettings, on_loop_error, set_up
+from api.http.logs import GRANIAN_LOGGERS, LogSettings, catch_stray_errors, set_up
 from api.network import Listening, NetworkSettings, plan
 from api.readiness import ReadyBounds
 from api.service import CLOCK_BOUNDS, READY_BOUNDS, ClockBounds, Service
@@ -157,7 +157,7 @@ async def _run(app: Application, listening: Listening, port: int, announce: Call
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop)
-    loop.set_exception_handler(on_loop_error)
+    catch_stray_errors(loop)
     serving = asyncio.create_task(server.serve())
     if await _listens(serving, address, port):
         end_unread_answers(port)

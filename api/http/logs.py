@@ -48,8 +48,7 @@ def set_up(settings: LogSettings) -> None:
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
     logging.getLogger("inforce").setLevel(settings.level.upper())
     # At any level of the other lines.
-    _access.setLevel(logging.INFO if settings.access else logging.CRITICAL)
-    threading.excepthook = _on_thread_error
+    _access.setLevel(logging.INFO if settings.access else logging.NOTSET)
 
 
 def log_access(scope: Scope, status: int, seconds: float) -> None:
@@ -58,13 +57,19 @@ def log_access(scope: Scope, status: int, seconds: float) -> None:
     _access.info("%s: %d in %.3f ms", log_label(scope), status, ms, extra={"status": status, "duration_ms": ms})
 
 
+def catch_stray_errors(loop: AbstractEventLoop) -> None:
+    """Logs the errors that no caller waits for, of the event loop and of threads. For the main program of a process."""
+    loop.set_exception_handler(on_loop_error)
+    threading.excepthook = on_thread_error
+
+
 def on_loop_error(_loop: AbstractEventLoop, context: dict[str, Any]) -> None:
     """The event loop's handler of errors that no caller waits for."""
     error = context.get("exception")
     _log.critical("unexpected %s", "error in the event loop" if error is None else error_location(error))
 
 
-def _on_thread_error(arguments: threading.ExceptHookArgs) -> None:
+def on_thread_error(arguments: threading.ExceptHookArgs) -> None:
     if arguments.exc_value is not None:
         _log.critical("a thread ended: unexpected %s", error_location(arguments.exc_value))
 
