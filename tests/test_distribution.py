@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.distribution import FIRST, TOGETHER
+import pytest
+
+from tests.support.distribution import APART, FIRST, TOGETHER, unit_of
 
 ROOT = Path(__file__).parents[1]
 TESTS = "import pytest\n@pytest.mark.parametrize('n', range({count}))\ndef test_it(n): pass\n"
@@ -40,5 +42,11 @@ def test_units_stay_whole_and_begin_in_their_order(tmp_path: Path) -> None:
     assert first == {spark[0], early}
 
 
+@pytest.mark.parametrize("module", APART)
+def test_the_same_test_runs_on_two_databases_at_once(module: str) -> None:
+    units = {unit_of(f"{module}::test_it[{database}]") for database in ("sqlite", "postgresql")}
+    assert len(units) == 2
+
+
 def test_every_folder_and_module_that_is_named_exists() -> None:
-    assert [name for name in (*FIRST, *TOGETHER) if not (ROOT / name).exists()] == []
+    assert [name for name in (*FIRST, *TOGETHER, *APART) if not (ROOT / name).exists()] == []

@@ -14,6 +14,8 @@ from xdist.scheduler import LoadScopeScheduling
 
 TOGETHER: Final = ("tests/audit/spark/",)
 """Folders of which all tests run on one process."""
+APART: Final = ("tests/simulation/test_simulation.py", "tests/simulation/test_crash.py")
+"""Modules whose tests share nothing and may take hours (`--simulate`): each goes to any process."""
 FIRST: Final = (
     "tests/audit/spark/",
     "tests/query/test_settings_history.py",
@@ -32,8 +34,10 @@ PROCESSES_MAX: Final = 6
 
 
 def unit_of(test: str) -> str:
-    """The module or folder whose tests stay together; `test` is a node id."""
+    """The folder, module or test that stays on one process; `test` is a node id."""
     module = test.partition("::")[0]
+    if module in APART:
+        return test
     return next((folder for folder in TOGETHER if module.startswith(folder)), module)
 
 
