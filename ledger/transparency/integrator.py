@@ -232,8 +232,9 @@ class Integrator:
     def _sign(self, head: TreeHead, published: PublishedHead | None, noted: SignedCheckpoint | None) -> None:
         """Signs and publishes the tree. A tree of a size that was signed before gets no other text, only the
         signatures of keys that are new."""
+        # The published one first: others may have added their signatures to it since.
         same = [
-            one for one in (noted, published and published.signed) if one is not None and one.head.size == head.size
+            one for one in (published and published.signed, noted) if one is not None and one.head.size == head.size
         ]
         if same:
             note = same[0].note

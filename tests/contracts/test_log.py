@@ -19,7 +19,7 @@ from ledger.transfer.export import export_lines
 from ledger.transfer.import_ledger import import_ledger
 from ledger.transparency.checkpoint_memory import CheckpointMemory, memory_of
 from ledger.transparency.integrator import Integrator, LogProblem
-from ledger.transparency.note import SigningKey
+from ledger.transparency.note import NoteSignature, SignedNote, SigningKey
 from ledger.transparency.published_log import PublishedLog
 from ledger.transparency.tiles import EntryBundle, Tile, decode_bundle, tiles_of
 from tests.support.going_back import copy_of, delete_tail
@@ -158,6 +158,27 @@ def test_keys_change_with_both_signatures_in_between(ledger: Ledger) -> None:
     after = require_published(ledger, GENESIS + 1)
     assert after.note.verified_by([KEY.verifier, NEW_KEY.verifier]) == [NEW_KEY.verifier]
     assert set(PublishedLog(ledger.recorder).verifier_keys()) == {str(KEY.verifier), str(NEW_KEY.verifier)}
+
+
+def test_signatures_that_others_add_to_the_published_note_stay(ledger: Ledger) -> None:
+    """As those of witnesses, which see a checkpoint once it is published."""
+    integrator_of(ledger).catch_up()
+    tables = ledger.recorder.log_tables()
+    before = tables.head("published")
+    assert before is not None
+    note = SignedNote.parse(before.note)
+    cosigned = note._replace(signatures=(*note.signatures, NoteSignature("witness.example/w1", b"wwww" + bytes(72))))
+    assert tables.publish(before, before._replace(note=bytes(cosigned)), [])
+    assert not tables.publish(before, before, []), "another writer was first"
+    for keys, count in (((KEY,), 2), ((KEY, NEW_KEY), 3)):
+        integrator = integrator_of(ledger, *keys)
+        integrator.catch_up()
+        assert integrator.problem is None
+        stored = tables.head("published")
+        assert stored is not None
+        signatures = SignedNote.parse(stored.note).signatures
+        assert set(cosigned.signatures) <= set(signatures)
+        assert len(signatures) == count
 
 
 def test_a_key_of_another_log_is_refused(ledger: Ledger) -> None:
