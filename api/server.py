@@ -24,7 +24,7 @@ from granian.server.embed import Server
 from api.app import Application, create_app
 from api.audits.service import AuditSettings
 from api.connections import end_idle_connections, end_unread_answers, find_places
-from api.http.logs import GRANIAN_LOGGERS, LogSettings, catch_stray_errors, set_up
+from api.http.logs import GRANIAN_LOGGERS, LogSettings, catch_stray_errors, logging_to_stderr
 from api.network import Listening, NetworkSettings, plan
 from api.readiness import ReadyBounds
 from api.service import CLOCK_BOUNDS, READY_BOUNDS, ClockBounds, Service
@@ -72,26 +72,26 @@ def serve(
     gets the one line with the server's address once it listens; None: the line is printed. Raises `BadInput` for an
     address, a port or a file that cannot be used, and the errors of opening a ledger.
     """
-    set_up(settings.logs)
-    network = settings.network if host is None else settings.network._replace(host=host)
-    listening = plan(network)
-    port = free_port(listening.address, port)
-    provider = tracer_provider() if settings.tracing else None
-    service = Service.open(
-        source,
-        audits=settings.audits,
-        must_exist=must_exist,
-        clock_bounds=settings.clock_bounds,
-        ready_bounds=settings.ready_bounds,
-        signing_keys=settings.signing_keys,
-    )
-    try:
-        app = create_app(service, listening=listening, access_log=settings.logs.access, tracing=provider)
-        run_app(app, listening, port, announce)
-    finally:
-        service.close()
-        if provider is not None:
-            provider.shutdown()
+    with logging_to_stderr(settings.logs):
+        network = settings.network if host is None else settings.network._replace(host=host)
+        listening = plan(network)
+        port = free_port(listening.address, port)
+        provider = tracer_provider() if settings.tracing else None
+        service = Service.open(
+            source,
+            audits=settings.audits,
+            must_exist=must_exist,
+            clock_bounds=settings.clock_bounds,
+            ready_bounds=settings.ready_bounds,
+            signing_keys=settings.signing_keys,
+        )
+        try:
+            app = create_app(service, listening=listening, access_log=settings.logs.access, tracing=provider)
+            run_app(app, listening, port, announce)
+        finally:
+            service.close()
+            if provider is not None:
+                provider.shutdown()
 
 
 def run_app(app: Application, listening: Listening, port: int, announce: Callable[[str], None] | None = None) -> None:

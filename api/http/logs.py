@@ -12,6 +12,8 @@ import logging
 import sys
 import threading
 from asyncio import AbstractEventLoop
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple
 
@@ -25,6 +27,7 @@ from ledger.times import format_time
 LogFormat = Literal["text", "json"]
 LogLevel = Literal["debug", "info", "warning", "error"]
 
+_ours: Final = logging.getLogger("inforce")
 _access: Final = logging.getLogger("inforce.access")
 _log: Final = logging.getLogger("inforce.api")
 
@@ -41,14 +44,21 @@ GRANIAN_LOGGERS: Final = {"loggers": {"_granian": {"handlers": [], "propagate": 
 """For granian, which would print lines of its own on standard output, with tracebacks."""
 
 
-def set_up(settings: LogSettings) -> None:
-    """Logs on standard error from now on. A program that has set up handlers of its own keeps them."""
+@contextmanager
+def logging_to_stderr(settings: LogSettings) -> Iterator[None]:
+    """Logs on standard error within the block. A program that has set up handlers of its own keeps them."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter() if settings.format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING)
-    logging.getLogger("inforce").setLevel(settings.level.upper())
+    before = [(logger, logger.level) for logger in (_ours, _access)]
+    _ours.setLevel(settings.level.upper())
     # At any level of the other lines.
     _access.setLevel(logging.INFO if settings.access else logging.NOTSET)
+    try:
+        yield
+    finally:
+        for logger, level in before:
+            logger.setLevel(level)
 
 
 def log_access(scope: Scope, status: int, seconds: float) -> None:

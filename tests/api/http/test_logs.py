@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from api.app import create_app
-from api.http.logs import JsonFormatter, LogSettings, TextFormatter, catch_stray_errors, set_up
+from api.http.logs import JsonFormatter, LogSettings, TextFormatter, catch_stray_errors, logging_to_stderr
 from ledger.opening import open_ledger
 
 SECRET = "hunter2"
@@ -117,18 +117,14 @@ def test_errors_of_the_event_loop_and_of_threads_are_logged_without_their_messag
     assert SECRET not in caplog.text
 
 
-def test_the_level_is_that_of_our_own_lines() -> None:
+def test_the_level_is_that_of_our_own_lines_and_ends_with_the_server() -> None:
     ours, access = logging.getLogger("inforce"), logging.getLogger("inforce.access")
-    level, access_level = ours.level, access.level
-    try:
-        set_up(LogSettings(level="error", access=True))
+    before, hook = (ours.level, access.level), threading.excepthook
+    with logging_to_stderr(LogSettings(level="error", access=True)):
         assert (ours.level, access.level) == (logging.ERROR, logging.INFO)
-        hook = threading.excepthook
-        set_up(LogSettings(level="debug"))
+    with logging_to_stderr(LogSettings(level="debug")):
         assert (ours.level, access.level) == (logging.DEBUG, logging.NOTSET)
+        assert logging.getLogger("psycopg").getEffectiveLevel() >= logging.WARNING
         # Other programs, such as these tests, keep theirs.
         assert threading.excepthook is hook
-        assert logging.getLogger("psycopg").getEffectiveLevel() >= logging.WARNING
-    finally:
-        ours.setLevel(level)
-        access.setLevel(access_level)
+    assert (ours.level, access.level) == before
