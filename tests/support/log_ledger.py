@@ -8,7 +8,8 @@ from typing import Any
 
 import psycopg
 
-from ledger.opening import database_file
+from ledger.clock import ManualClock
+from ledger.opening import database_file, open_ledger
 from ledger.store import Ledger
 from ledger.transparency.checkpoint import SignedCheckpoint
 from ledger.transparency.checkpoint_memory import CheckpointMemory, memory_of
@@ -17,7 +18,7 @@ from ledger.transparency.note import SigningKey
 from ledger.transparency.published_log import PublishedLog
 from ledger.transparency.tlog_proof import TlogProof
 from tests.support import reference_tree
-from tests.support.ledgers import ORIGIN, change, submit
+from tests.support.ledgers import NOW, ORIGIN, change, submit
 
 KEY = SigningKey(ORIGIN, b"k" * 32)
 NEW_KEY = SigningKey(ORIGIN, b"n" * 32)
@@ -25,6 +26,10 @@ NEW_KEY = SigningKey(ORIGIN, b"n" * 32)
 
 def integrator_of(ledger: Ledger, *keys: SigningKey, memory: CheckpointMemory | None = None, **more: Any) -> Integrator:
     return Integrator(ledger, keys or (KEY,), memory or memory_of(ledger), **more)
+
+
+def reopened(url: str) -> Ledger:
+    return open_ledger(url, clock=ManualClock(NOW), write=True)
 
 
 def grow(ledger: Ledger, events: int) -> None:
