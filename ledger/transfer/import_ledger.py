@@ -174,14 +174,23 @@ def _claimed_ledger(url: str, origin: str) -> Iterator[tuple[Recorder, str]]:
         except BaseException:
             # If this fails too, the ledger still carries the fact that its import was not finished.
             with suppress(InforceError, PreconditionFailed):
-                recorder.drop(importing)
-                if not existed:
-                    recorder.delete_file()
+                _remove(recorder, importing, existed=existed)
             raise
     except PreconditionFailed:
         raise LedgerUnavailable("another import into this ledger has begun; this one was abandoned") from None
     finally:
         recorder.close()
+
+
+def _remove(recorder: Recorder, importing: str, *, existed: bool) -> None:
+    try:
+        recorder.drop(importing)
+    except InforceError:
+        # A full disk may lack the room to drop tables. A new file can be deleted all the same.
+        if existed or recorder.meta().get(IMPORTING) != importing:
+            raise
+    if not existed:
+        recorder.delete_file()
 
 
 def _claim(recorder: Recorder, origin: str, importing: str) -> None:

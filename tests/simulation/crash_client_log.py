@@ -76,8 +76,9 @@ class PastAnswer(NamedTuple):
 
 
 def stable_part(answer: Json) -> Json:
-    """The part of an answer that later events may not change: all but the position and the hindsight."""
-    stable = {name: value for name, value in answer.items() if name not in ("position", "hindsight")}
+    """The part of an answer that later events may not change: all but the position, the subject's version
+    there, and the hindsight."""
+    stable = {name: value for name, value in answer.items() if name not in ("position", "version", "hindsight")}
     if "as_of" in stable:
         stable["as_of"] = {name: value for name, value in stable["as_of"].items() if name != "position"}
     return stable
