@@ -13,6 +13,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.types import ASGIApp
 
 from api.event_stream import OpenStreams
+from api.gate import Gate
 from api.http.forwarded import TrustedProxies
 from api.http.logs import log_access
 from api.http.middleware import Observer, RequestMiddleware
@@ -74,26 +75,25 @@ def create_app(
     hosts: Collection[str] | None = None,
     listening: Listening | None = None,
     access_log: bool = False,
+    sign_in: bool = True,
     tracing: TracerProvider | None = None,
 ) -> Application:
     """The application over `source`: a database URL, opened at start-up, where a ledger is created if there is none; or
     an open ledger or service, which the application does not close. `hosts`: the names that the Host header may hold;
-    None: those of `listening`, and without that any. `access_log`: log a line for each request.
-    `tracing`: of the spans of requests; None: there are none."""
+    None: those of `listening`, and without that any. `access_log`: log a line for each request. `sign_in` False: every
+    caller may do everything, as `ANONYMOUS`. `tracing`: of the spans of requests; None: there are none."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if isinstance(source, Service):
-            app.state.service = source
-            source.ledger.writer.on_commit = app.state.metrics.add_commit
-            yield
-            return
-        app.state.service = service = Service.open(source)
+        service = source if isinstance(source, Service) else Service.open(source)
+        app.state.service = service
+        app.state.gate = Gate(service.access if sign_in else None, service.ask, app.state.metrics.add_sign_in)
         service.ledger.writer.on_commit = app.state.metrics.add_commit
         try:
             yield
         finally:
-            service.close()
+            if service is not source:
+                service.close()
 
     app = Application(
         title="inforce",
@@ -136,9 +136,9 @@ def _document(app: FastAPI, specs: Sequence[RouteSpec]) -> None:
 
     def openapi() -> dict[str, Any]:
         document = without_schemas()
-        document.setdefault("components", {})["schemas"] = components(
-            model for spec in specs for model in spec.models()
-        )
+        parts = document.setdefault("components", {})
+        parts["schemas"] = components(model for spec in specs for model in spec.models())
+        parts["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

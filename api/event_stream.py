@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, NamedTuple
@@ -31,6 +31,8 @@ from ledger.errors import (
 )
 from ledger.store import Ledger
 from ledger.verbatim import valid_prefix
+from projections.access.reach import reach_of
+from projections.access.rights import ANONYMOUS, Caller, Need
 
 STREAMS_MAX: Final = 128
 PAGE_EVENTS: Final = 256
@@ -40,6 +42,8 @@ PING_S: Final = 15.0
 """Proxies close connections that are silent for longer, often after 30 or 60 seconds."""
 SEND_S_MAX: Final = 60.0
 """A client that reads nothing for this long has gone, or blocks another client."""
+ADMIT_S: Final = 0.5
+"""Between two questions to the gate while nothing is sent: a stream of a revoked token ends within a second."""
 RETRY_S: Final = 1.0
 LAST_SEND_S_MAX: Final = 1.0
 
@@ -110,7 +114,13 @@ class OpenStreams:
             read.exception()
 
 
-def _read_page(ledger: Ledger, after: int) -> StreamPage:
+def _read_own_page(service: Service, after: int, caller: Caller) -> StreamPage:
+    reach = reach_of(caller, Need.FEED, service.query)
+    return _read_page(service.ledger, after, None if reach is None else reach.may_read)
+
+
+def _read_page(ledger: Ledger, after: int, may_read: Callable[[str], bool] | None = None) -> StreamPage:
+    """`may_read`: of the subject of an event; the others are left out."""
     try:
         page = ledger.page(after, PAGE_EVENTS, bytes_max=PAGE_BYTES)
     except DamagedEvent as error:
@@ -126,7 +136,8 @@ def _read_page(ledger: Ledger, after: int) -> StreamPage:
     before_hash = None if before is None else before.leaf_hash
     if not entries:
         return StreamPage(b"", after, before_hash, before_hash)
-    block = b"".join([b"id: %d\ndata: %b\n\n" % (entry.position, entry.leaf) for entry in entries])
+    shown = entries if may_read is None else [entry for entry in entries if may_read(entry.subject)]
+    block = b"".join([b"id: %d\ndata: %b\n\n" % (entry.position, entry.leaf) for entry in shown])
     return StreamPage(block, entries[-1].position, entries[-1].leaf_hash, before_hash)
 
 
@@ -135,7 +146,15 @@ class EventStreamResponse(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, service: Service, streams: OpenStreams, after: int) -> None:
+    def __init__(
+        self,
+        service: Service,
+        streams: OpenStreams,
+        after: int,
+        caller: Caller = ANONYMOUS,
+        admit: Callable[[], Awaitable[Caller]] | None = None,
+    ) -> None:
+        """`admit`: asks the gate again whether the stream's caller may go on; None: always."""
         self.status_code = 200
         self.background = None
         # Not Response.__init__, which would send a Content-Length. The header stops nginx from buffering the stream.
@@ -143,6 +162,8 @@ class EventStreamResponse(Response):
         self._service = service
         self._streams = streams
         self._after = after
+        self._caller = caller
+        self._admit = admit
         self._last_hash: bytes | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -177,12 +198,8 @@ class EventStreamResponse(Response):
             ledger_answers = True
             while True:
                 try:
-                    idle = b""
-                    try:
-                        await self._service.ledger.follower.wait_for_async(self._after + 1, PING_S)
-                    except PositionNotReached:
-                        # Reads all the same: nobody announces that a ledger went back.
-                        idle = _PING
+                    # Reads after a ping all the same: nobody announces that a ledger went back.
+                    idle = await self._wait()
                     block, ledger_answers = await self._next_block() or idle, True
                 except LedgerUnavailable as error:
                     # Keeps the stream open: browsers do not reconnect after a response other than 200.
@@ -194,18 +211,52 @@ class EventStreamResponse(Response):
                     await _send(send, block)
         except TimeoutError:
             _log.info("%s: ended, because the client read nothing for %s s", label, SEND_S_MAX)
+        except RequestRefused as error:
+            _log.info("%s: ended: %s", label, error.code)
         except AheadOfLedger as error:
             _log.warning("%s: ended: %s: %s", label, error.code, error.detail)
         except InforceError as error:
             _log.critical("%s: ended: %s: %s", label, error.code, error.detail)
 
+    async def _wait(self) -> bytes:
+        """Returns when there are events, or with a ping when there were none for `PING_S`. Raises `RequestRefused` as
+        soon as the caller may not go on."""
+        loop = asyncio.get_running_loop()
+        ping_at = loop.time() + PING_S
+        while (left := ping_at - loop.time()) > 0:
+            try:
+                seconds = left if self._admit is None else min(left, ADMIT_S)
+                await self._service.ledger.follower.wait_for_async(self._after + 1, seconds)
+                return b""
+            except PositionNotReached:
+                await self._admit_again()
+        return _PING
+
+    async def _admit_again(self) -> None:
+        """Raises `RequestRefused` if the token was revoked or has expired, or its principal lost its role."""
+        if self._admit is not None:
+            self._caller = await self._admit()
+
     async def _next_block(self) -> bytes:
-        """The next page, encoded, and moves on behind it; empty if there are no events. Raises `AheadOfLedger`."""
-        page = await self._streams.page(self._service, self._after)
+        """The next page, encoded, and moves on behind it; empty if there are no events. Raises `AheadOfLedger`, and
+        `RequestRefused` as `_admit_again`: after the page was read, so that none follows what ends the caller's right.
+        """
+        page = await self._next_page()
         if self._last_hash is not None and page.before_hash not in (None, self._last_hash):
             raise AheadOfLedger(self._after, self._after - 1)
         self._after, self._last_hash = page.last, page.last_hash
         return page.block
+
+    async def _next_page(self) -> StreamPage:
+        if self._caller.extent(Need.FEED) == "all":
+            page = await self._streams.page(self._service, self._after)
+            await self._admit_again()
+            if self._caller.extent(Need.FEED) == "all":
+                return page
+        else:
+            await self._admit_again()
+        # A page of its own, of what is within the caller's reach at this moment.
+        return await self._service.ask(partial(_read_own_page, self._service, self._after, self._caller))
 
 
 async def _send(send: Send, block: bytes) -> None:

@@ -33,7 +33,7 @@ class NetworkSettings(NamedTuple):
     allowed_hosts: tuple[str, ...] = ()
     trusted_proxies: tuple[str, ...] = ()
     forwarded_header: Literal["x-forwarded-for", "forwarded"] = "x-forwarded-for"
-    signs_in: bool = False
+    signs_in: bool = True
 
 
 class Listening(NamedTuple):

@@ -221,13 +221,15 @@ def _interval_json(interval: Interval) -> dict[str, Any]:
     }
 
 
-def history_json(answer: HistoryAnswer) -> dict[str, Any]:
+def history_json(answer: HistoryAnswer, *, with_reasons: bool = True) -> dict[str, Any]:
+    """`with_reasons` False: an event that has a reason is marked, and the reason left out."""
     return {
         "subject": answer.subject,
         "events": [
             {
                 "event": msgspec.Raw(row.entry.leaf),
-                "reason": row.reason,
+                "reason": row.reason if with_reasons else None,
+                **({} if with_reasons or row.reason is None else {"reason_withheld": True}),
                 "retracted_by": row.retracted_by,
                 "holds_until": _time_or_null(row.holding and row.holding.now),
                 "holds_until_at_recording": _time_or_null(row.holding and row.holding.at_recording),

@@ -21,11 +21,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api.http.parameters import Parameter
 from api.http.problem_responses import MEDIA_TYPE
 from api.http.problems import PROBLEM_CODES, RETRY_AFTER_SECONDS
+from api.http.scope import CALLER
 from api.responses import encode
 from api.schemas.base import ref
 from api.schemas.examples import RESPONSE_EXAMPLES
 from api.schemas.responses import Problem
 from api.service import Service
+from projections.access.rights import Caller, Need
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 
@@ -54,7 +56,10 @@ _CONTENT_TYPE: Final = (b"content-type", JSON.encode())
 
 
 class BareRoute(APIRoute):
-    """Passes the request to the endpoint unchanged, through FastAPI's documented hook `get_route_handler`."""
+    """Passes the request to the endpoint unchanged, through FastAPI's documented hook `get_route_handler`, once the
+    gate has let it in: `need` is set by `RouteSpec.route`."""
+
+    need: Need
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         return cast(Callable[[Request], Coroutine[Any, Any, Response]], self.endpoint)
@@ -66,6 +71,8 @@ class BareRoute(APIRoute):
             return
         _name_span(scope, self.path_format)
         # Skips the exit stacks of FastAPI's dependencies, and error handling that the application does anyway.
+        if self.need is not Need.OPEN:
+            await scope["app"].state.gate.admit(scope, self.need)
         response = await self.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
 
@@ -108,10 +115,12 @@ class RouteSpec:
 
     `response_models`: the response is one of these; empty if it has no body. `request_models`: the JSON body is one of
     these; or `request_media_types`: the media types of a body in another format. `problems`: keys of `PROBLEM_CODES`.
+    `need`: the right without which no request gets to the endpoint.
     """
 
     method: Literal["GET", "POST", "DELETE"]
     path: str
+    need: Need
     endpoint: Endpoint
     tag: str
     response_models: tuple[type[BaseModel], ...]
@@ -131,7 +140,7 @@ class RouteSpec:
     def route(self) -> BareRoute:
         summary, _, description = (self.endpoint.__doc__ or "").partition("\n")
         response = _response_json(self.response_models, self.media_type, self.headers)
-        return BareRoute(
+        route = BareRoute(
             self.path,
             self.endpoint,
             methods=[self.method],
@@ -142,12 +151,21 @@ class RouteSpec:
             operation_id=getattr(self.endpoint, "__name__", "call"),
             response_model=None,
             response_class=Response,
-            responses={self.status: response, **_problems_json((*self.problems, *COMMON_PROBLEMS))},
+            responses={self.status: response, **_problems_json(self._all_problems())},
             openapi_extra=self._extra(),
         )
+        route.need = self.need
+        return route
+
+    def _all_problems(self) -> tuple[str, ...]:
+        by_need = {Need.OPEN: (), Need.SIGNED_IN: ("not_signed_in", *LEDGER_PROBLEMS)}
+        access = by_need.get(self.need, ("not_signed_in", "forbidden", *LEDGER_PROBLEMS))
+        return tuple(dict.fromkeys((*self.problems, *access, *COMMON_PROBLEMS)))
 
     def _extra(self) -> dict[str, Any]:
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = {"x-inforce-need": self.need.value}
+        if self.need is not Need.OPEN:
+            extra["security"] = [{"token": []}]
         if self.parameters:
             extra["parameters"] = [parameter.openapi() for parameter in self.parameters]
         content: dict[str, Any] = {media_type: {} for media_type in self.request_media_types}
@@ -221,6 +239,12 @@ def _retry_after_json(codes: list[str]) -> dict[str, Any]:
 def service_of(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
+
+
+def caller_of(request: Request) -> Caller:
+    """The caller that the gate let in."""
+    caller: Caller = request.scope[CALLER]
+    return caller
 
 
 def json_response(value: Any) -> Response:

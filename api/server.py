@@ -24,6 +24,7 @@ from granian.server.embed import Server
 from api.app import Application, create_app
 from api.audits.service import AuditSettings
 from api.connections import end_idle_connections, end_unread_answers, find_places
+from api.first_token import WITHOUT_SIGN_IN, first_lines
 from api.http.logs import GRANIAN_LOGGERS, LogSettings, catch_stray_errors, logging_to_stderr
 from api.network import Listening, NetworkSettings, plan
 from api.readiness import ReadyBounds
@@ -69,8 +70,8 @@ def serve(
     """Serves the ledger at the database URL `source` until SIGINT or SIGTERM, then finishes the running requests.
 
     `host`: instead of that of the settings. `port` 0: any free port. `must_exist`: no ledger is created. `announce`
-    gets the one line with the server's address once it listens; None: the line is printed. Raises `BadInput` for an
-    address, a port or a file that cannot be used, and the errors of opening a ledger.
+    gets the lines about the server's address, once it listens, and about signing in; None: they are printed. Raises
+    `BadInput` for an address, a port or a file that cannot be used, and the errors of opening a ledger.
     """
     with logging_to_stderr(settings.logs):
         network = settings.network if host is None else settings.network._replace(host=host)
@@ -86,18 +87,28 @@ def serve(
             signing_keys=settings.signing_keys,
         )
         try:
-            app = create_app(service, listening=listening, access_log=settings.logs.access, tracing=provider)
-            run_app(app, listening, port, announce)
+            signs_in = network.signs_in
+            lines = first_lines(service) if signs_in else [WITHOUT_SIGN_IN]
+            app = create_app(
+                service, listening=listening, access_log=settings.logs.access, sign_in=signs_in, tracing=provider
+            )
+            run_app(app, listening, port, announce, lines)
         finally:
             service.close()
             if provider is not None:
                 provider.shutdown()
 
 
-def run_app(app: Application, listening: Listening, port: int, announce: Callable[[str], None] | None = None) -> None:
-    """Serves an application as `serve` does, at a free address and port."""
+def run_app(
+    app: Application,
+    listening: Listening,
+    port: int,
+    announce: Callable[[str], None] | None = None,
+    lines: Sequence[str] = (),
+) -> None:
+    """Serves an application as `serve` does, at a free address and port. `lines`: announced behind the address."""
     with asyncio.Runner(loop_factory=_event_loop()) as runner:
-        runner.run(_run(app, listening, port, announce or partial(print, flush=True)))
+        runner.run(_run(app, listening, port, announce or partial(print, flush=True), lines))
 
 
 def _event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -128,7 +139,9 @@ def free_port(address: str, port: int) -> int:
         raise BadInput(f"port {port} of {address} {why}; choose another with --port") from None
 
 
-async def _run(app: Application, listening: Listening, port: int, announce: Callable[[str], None]) -> None:
+async def _run(
+    app: Application, listening: Listening, port: int, announce: Callable[[str], None], lines: Sequence[str]
+) -> None:
     places = find_places()
     address = listening.address
     cert, key = listening.tls or (None, None)
@@ -163,7 +176,8 @@ async def _run(app: Application, listening: Listening, port: int, announce: Call
         end_unread_answers(port)
         tidying = asyncio.create_task(end_idle_connections(port, places, app.shared.clients))
         serving.add_done_callback(lambda _: tidying.cancel())
-        announce(f"inforce listens on {listening.url(port)}")
+        for line in (f"inforce listens on {listening.url(port)}", *lines):
+            announce(line)
     try:
         await serving
     except TimeoutError:

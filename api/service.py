@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, TypeVar
@@ -24,8 +24,9 @@ from api.http.problems import RequestRefused
 from api.readiness import Disk, LedgerFigures, ReadyBounds, disks, ledger_figures, low_disk
 from api.responses import PAGE_BYTES
 from api.submit_queue import SubmitQueue
+from ledger.append.authority import Authority
 from ledger.append.group_commit import GROUP_MAX
-from ledger.append.submissions import Submission
+from ledger.append.submissions import DefineSetting, RetractChange, Submission, references
 from ledger.diagnosis import CLOCK_AHEAD_DAYS, clock_ahead_warning
 from ledger.errors import InforceError, NotWritable, PositionNotReached
 from ledger.follower import AT_LEAST_SECONDS_MAX
@@ -33,6 +34,7 @@ from ledger.opening import absolute_url, open_ledger, sqlite_path
 from ledger.receipts import Receipt
 from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S
 from ledger.recorders.contract import Entry
+from ledger.roles import RoleName
 from ledger.store import Ledger
 from ledger.transparency.checkpoint_memory import memory_of
 from ledger.transparency.integrator import Integrator
@@ -40,6 +42,10 @@ from ledger.transparency.note import SigningKey
 from ledger.transparency.published_log import PublishedLog
 from ledger.transparency.publisher import LogPublisher
 from ledger.verbatim import valid_entries
+from projections.access.reach import reached_now
+from projections.access.rights import Caller
+from projections.access.sign_in import AccessIndex
+from projections.access.uses import TokenUses
 from projections.query.outlooks import EventOutlook, OutlookReader
 from projections.query.query import Query
 from projections.query.snapshots import ReadContext
@@ -53,8 +59,6 @@ PROOF_S_MAX: Final = 10.0
 """How long a submission with `wait=checkpoint` waits once it is recorded."""
 WAITING_MAX: Final = 256
 """Clients that may wait for a position at once. Each holds its connection and nothing else."""
-ANONYMOUS: Final = "anonymous"
-"""The caller and actor of every submission. There is no authentication yet."""
 
 _log = logging.getLogger("inforce.api")
 
@@ -93,13 +97,16 @@ class Service:
         """None: this process has no key, and neither integrates nor signs."""
         self.encode = msgspec.json.Encoder(enc_hook=self.query.large_values.read).encode
         """Of answers with large values."""
+        self._uses = TokenUses(ledger)
+        self._use_writer = ThreadPoolExecutor(1, "inforce-token-uses")
+        self.access = AccessIndex(self.query, self._note_use)
         self._outlook_reader = OutlookReader(ledger)
         self.audits = AuditService(self.query, url, audits or AuditSettings())
         self.at_least_s_max = AT_LEAST_SECONDS_MAX
         self._url = url
         self._waiting = 0
         self._owns_ledger = owns_ledger
-        self.submit_queue = SubmitQueue(ledger, ANONYMOUS)
+        self.submit_queue = SubmitQueue(ledger)
         self._readers = ThreadPoolExecutor(READERS, "inforce-read", answer_beside_others)
         self._turn = asyncio.Lock()
         self._large = ThreadPoolExecutor(1, "inforce-read-large")
@@ -156,6 +163,8 @@ class Service:
         if self.log_publisher is not None:
             self.log_publisher.close()
         self.submit_queue.close()
+        self.access.close()
+        self._use_writer.shutdown(wait=True)
         for pool in (self._readers, self._large, self._probe):
             pool.shutdown(wait=True, cancel_futures=True)
         if self._owns_ledger:
@@ -165,6 +174,11 @@ class Service:
     def positions_awaited(self) -> int:
         """How many requests wait for a position."""
         return self._waiting
+
+    def _note_use(self, token: str, day: int) -> None:
+        # Apart from the threads that answer: the write waits for the database's lock.
+        with suppress(RuntimeError):
+            self._use_writer.submit(self._uses.note, token, day)
 
     def now(self) -> int:
         """The present in µs, never before the last event in the ledger. So a question about now sees the last
@@ -265,6 +279,22 @@ class Service:
         none."""
         if self._catching_up is None or self._catching_up.done():
             self._catching_up = self._large.submit(self.query.context)
+
+    async def authority(self, caller: Caller, submissions: Sequence[Submission]) -> Authority | None:
+        """The caller's right to record these; None: to everything. Raises `LedgerUnavailable` and `LedgerCorrupt`."""
+        if caller.unlimited or caller.has("operator"):
+            return caller.authority({})
+        return await self.ask(lambda: caller.authority(self._reached(caller, submissions)))
+
+    def _reached(self, caller: Caller, submissions: Sequence[Submission]) -> Mapping[str, frozenset[RoleName]]:
+        subjects = references(submissions)
+        for submission in submissions:
+            if isinstance(submission, RetractChange):
+                entry = self.ledger.find(submission.event_id)
+                subjects |= set() if entry is None else {entry.subject}
+            elif not isinstance(submission, DefineSetting):
+                subjects.add(submission.subject)
+        return reached_now(caller, self.query.context(), subjects)
 
     async def outlooks(
         self, submissions: Sequence[Submission], receipts: Sequence[Receipt]

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from ledger import strict_json
+from ledger.append.authority import Authority
 from ledger.append.group_commit import QueuedSubmission
 from ledger.append.submissions import Submission, canonical_json, parse_submissions
 from ledger.drafts import Idempotency
@@ -29,10 +30,13 @@ SMALL_BYTES: Final = 4096
 """A body up to this size is parsed on the event loop: some 50 µs."""
 
 
-class _ParsedBody(NamedTuple):
+class ParsedBody(NamedTuple):
+    """`bytes`: the size of the body."""
+
     submissions: tuple[Submission, ...]
     idempotency: Idempotency | None
     batch: bool
+    bytes: int
 
 
 class RecordedSubmissions(NamedTuple):
@@ -43,10 +47,8 @@ class RecordedSubmissions(NamedTuple):
 
 
 class SubmitQueue:
-    def __init__(self, ledger: Ledger, caller: str) -> None:
-        """`caller`: the actor of the submissions, and the owner of their idempotency keys."""
+    def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._caller = caller
         self._notifiers: WeakKeyDictionary[asyncio.AbstractEventLoop, CompletionNotifier] = WeakKeyDictionary()
         self._parser = ThreadPoolExecutor(1, "inforce-read-body")
 
@@ -58,22 +60,26 @@ class SubmitQueue:
         if not self._ledger.writer.has_capacity(bytes_):
             raise LedgerBusy(self._ledger.writer.waiting)
 
-    async def submit(self, body: bytes, key: str | None) -> RecordedSubmissions:
-        """Raises the errors of parsing the body, and those of `Ledger.submit`."""
-        loop = asyncio.get_running_loop()
+    async def parse(self, body: bytes, key: str | None, caller: str) -> ParsedBody:
+        """`caller`: the owner of the idempotency key. Raises the errors of parsing the body."""
         if len(body) <= SMALL_BYTES:
-            parsed = _parse(body, key, self._caller)
-        else:
-            parsed = await loop.run_in_executor(self._parser, _parse, body, key, self._caller)
+            return _parse(body, key, caller)
+        return await asyncio.get_running_loop().run_in_executor(self._parser, _parse, body, key, caller)
+
+    async def submit(self, parsed: ParsedBody, actor: str, authority: Authority | None = None) -> RecordedSubmissions:
+        """`authority`: the actor's right to record this; None: to everything. Raises the errors of `Ledger.submit`, and
+        those of `append.authority`."""
+        loop = asyncio.get_running_loop()
         notifier = self._notifiers.get(loop)
         if notifier is None:
             notifier = self._notifiers[loop] = CompletionNotifier(loop)
         queued = QueuedSubmission(
             parsed.submissions,
-            self._caller,
+            actor,
             parsed.idempotency,
             parsed.batch,
-            bytes_=len(body),
+            authority=authority,
+            bytes_=parsed.bytes,
             on_settled=notifier.notify,
         )
         self._ledger.writer.enqueue(queued)
@@ -107,9 +113,9 @@ class CompletionNotifier:
                 future.set_result(None)
 
 
-def _parse(body: bytes, key: str | None, caller: str) -> _ParsedBody:
+def _parse(body: bytes, key: str | None, caller: str) -> ParsedBody:
     value = strict_json.loads(body, MAX_BYTES)
     idempotency = None
     if key is not None:
         idempotency = Idempotency(caller, key, hashlib.sha256(canonical_json(value)).digest())
-    return _ParsedBody(parse_submissions(value), idempotency, "events" in value)
+    return ParsedBody(parse_submissions(value), idempotency, "events" in value, len(body))

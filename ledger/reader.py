@@ -34,6 +34,8 @@ _FEW: Final = 8
 """Events of a stream that need no look at their size."""
 
 
+UNKNOWN_EVENT: Final = "there is no event with this id in this ledger"
+"""Also of an event that the caller may not know."""
 NewestOf = Callable[[str], tuple[int, int] | None]
 """Subject → the version and position of its newest event, as noted elsewhere and maybe earlier; None: unknown."""
 
@@ -210,7 +212,7 @@ class LedgerReader:
         """The entry with this event id. Raises `NotFound`."""
         entry = self.find(event_id)
         if entry is None:
-            raise NotFound("there is no event with this id in this ledger")
+            raise NotFound(UNKNOWN_EVENT)
         return entry
 
     def personal(self, entries: Iterable[Entry]) -> dict[int, PersonalData]:

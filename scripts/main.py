@@ -37,6 +37,7 @@ class Verb(NamedTuple):
 VERBS: Final[dict[str, Verb]] = {
     "demo": Verb("scripts.demo", "demo", "Try inforce on an invented platform."),
     "serve": Verb("scripts.serve", "serve", "Serve the ledger over HTTP."),
+    "token": Verb("scripts.token", "token", "Make, list and revoke the tokens that callers sign in with."),
     "submit": Verb("scripts.submit", "submit", "Record a change, a clear, a retraction or a definition."),
     "define": Verb("scripts.define", "define", "Define a setting of your own, or redefine a setting."),
     "subjects": Verb("scripts.subjects", "subjects", "List the subjects that have a history."),

@@ -1,4 +1,4 @@
-"""`serve`: starts the HTTP server, on this machine only until authentication exists. `api/server.py` does the work."""
+"""`serve`: starts the HTTP server, on this machine only. `api/server.py` does the work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command
 @settings(
-    *("database", "must_exist", "host", "port"),
+    *("database", "must_exist", "host", "port", "auth"),
     *("tls_cert", "tls_key", "public_url", "allowed_hosts", "trusted_proxies", "forwarded_header"),
     *("log_format", "log_level", "access_log", "tracing"),
     *("audits_folder", "audits_keep", "audits_max_bytes", "audits_max"),
@@ -29,8 +29,12 @@ def serve(**values: Any) -> None:
     Creates the ledger if there is none, which its log says, and prints where it listens. /openapi.json describes every
     call. On SIGINT or SIGTERM it finishes the requests it has begun, then exits.
 
+    Each request signs in with a token (inforce token create). On a ledger without a token it prints one for the
+    operator that lasts an hour. With --no-auth nobody signs in, and everybody on this machine may do everything.
+
     \b
       inforce serve
+      inforce serve --no-auth
       inforce serve --audits-folder /var/lib/inforce/audits --audits-keep 24
       inforce serve --signing-key-file /etc/inforce/log.key
       inforce serve --port 0 --db postgresql://inforce@localhost/inforce

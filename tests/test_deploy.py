@@ -243,7 +243,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     url = f"sqlite:///{tmp_path_factory.mktemp('metrics')}/l.db"
     # With a key, because only then is the log measured.
     service = Service.open(url, signing_keys=[SigningKey("log.example/eu", bytes(32))])
-    with closing(service), TestClient(create_app(service)) as client:
+    with closing(service), TestClient(create_app(service, sign_in=False)) as client:
         client.get("/nothing")
         client.get("/v1/subjects/org:acme/state")
         samples = [

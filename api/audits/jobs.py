@@ -52,6 +52,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     delimiter: str | None = None
     rows: str | None = None
     sheet: str | None = None
+    owner: str | None = None
+    """The principal that sent the log; None: an inforce without sign-in received it."""
 
     @property
     def pin(self) -> Pin:
@@ -121,6 +123,7 @@ def status_json(status: AuditStatus, keep_us: int) -> dict[str, Any]:
         "id": job.id,
         "state": status.state,
         "created_at": format_time(job.created_at),
+        "created_by": job.owner,
         "finished_at": None if outcome is None else format_time(outcome.finished_at),
         "expires_at": None if outcome is None else format_time(outcome.finished_at + keep_us),
         "known_at": format_time(job.known_at) if isinstance(job.known_at, int) else job.known_at or "now",

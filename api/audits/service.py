@@ -24,6 +24,7 @@ from api.responses import PAGE_BYTES
 from ledger.entropy import random_bytes
 from ledger.errors import BadInput
 from ledger.store import Ledger
+from projections.access.rights import Caller
 from projections.audit.reading.layout import Layout
 from projections.query.query import PinnedQuery, Query
 from projections.temporal.coordinates import KnownAt
@@ -128,10 +129,10 @@ class AuditService:
             raise RequestRefused("audits_unavailable", detail)
 
     def accept(
-        self, incoming: Path, log: StoredLog, layout: Layout, known_at: KnownAt, max_rejects: int | None
+        self, incoming: Path, log: StoredLog, layout: Layout, known_at: KnownAt, max_rejects: int | None, owner: str
     ) -> AuditStatus:
-        """Creates an audit of the received log, pinned to the ledger's current head. Raises `RequestRefused` and the
-        errors of the ledger."""
+        """Creates an audit of the received log, pinned to the ledger's head. Raises `RequestRefused` and the errors of
+        the ledger."""
         pin = PinnedQuery(self._query).pinned
         job = Job(
             id=random_bytes(16).hex(),
@@ -152,6 +153,7 @@ class AuditService:
             sheet=layout.shape.sheet,
             known_at=known_at,
             max_rejects=max_rejects,
+            owner=owner,
             **pin._asdict(),
             bytes=log.bytes,
             sha256=log.sha256,
@@ -195,9 +197,11 @@ class AuditService:
         total = outcome.findings if name == FINDINGS else outcome.rejects
         return lines, end if end < total and lines else None
 
-    def remove(self, id_: str) -> None:
-        """Raises `RequestRefused`."""
-        self.status(id_)
+    def remove(self, id_: str, caller: Caller) -> None:
+        """An operator removes every audit, another caller its own. Raises `RequestRefused`."""
+        if self.status(id_).job.owner != caller.actor and not caller.has("operator"):
+            detail = f"another principal sent this audit's log, and {caller.in_words()}"
+            raise RequestRefused("forbidden", detail)
         with self.storage_problems():
             if not self._folder.remove(id_):
                 raise _not_found()

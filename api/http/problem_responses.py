@@ -83,7 +83,7 @@ def _fault_json(fault: Fault | ParameterFault) -> dict[str, str]:
     return {"in": "body", "pointer": _safe_pointer(fault.pointer), "detail": fault.detail}
 
 
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9._~-]{1,64}")
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9._~-]{1,40}")
 
 
 def _safe_pointer(pointer: str) -> str:

@@ -35,9 +35,18 @@ from api.routes.log_parameters import (
     TRUE_TEXTS,
 )
 from api.routes.parameters import AFTER_AUDIT, AFTER_LINE, AT_LEAST, AUDIT_ID, CHECK_KNOWN_AT, LIMIT
-from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, answer_off_loop, service_of, wait_for_position
+from api.routing import (
+    AT_LEAST_PROBLEMS,
+    EncodedResponse,
+    RouteSpec,
+    answer_off_loop,
+    caller_of,
+    service_of,
+    wait_for_position,
+)
 from api.schemas import audits as audit_models
 from ledger.errors import BadRecord
+from projections.access.rights import Need
 from projections.audit.reading.aliases import aliases_of_rows
 from projections.audit.reading.layout import Forms, Layout, flags_of, make_layout
 from projections.audit.reading.shape import LogShape
@@ -74,7 +83,9 @@ async def _upload(request: Request, audits: AuditService, body: UploadBody) -> A
             log = await receive(body, incoming / LOG, audits.bytes_max, audits.threads)
         await wait_for_position(request, query["at_least"])
         return await service_of(request).ask(
-            lambda: audits.accept(incoming, log, layout, query["known_at"], query["max_rejects"])
+            lambda: audits.accept(
+                incoming, log, layout, query["known_at"], query["max_rejects"], caller_of(request).actor
+            )
         )
 
 
@@ -144,8 +155,8 @@ async def audit(request: Request) -> Response:
 async def delete_audit(request: Request) -> Response:
     """Cancel an audit, or delete one that has ended, with its log and all results."""
     read_query(request)
-    service = service_of(request).audits
-    await service_of(request).ask(lambda: service.remove(request.path_params["audit_id"]))
+    service, caller = service_of(request).audits, caller_of(request)
+    await service_of(request).ask(lambda: service.remove(request.path_params["audit_id"], caller))
     return Response(status_code=204)
 
 
@@ -179,6 +190,7 @@ ROUTES = [
     RouteSpec(
         method="POST",
         path="/v1/audits",
+        need=Need.AUDIT,
         endpoint=create_audit,
         tag="audits",
         status=202,
@@ -194,6 +206,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/audits",
+        need=Need.AUDIT,
         endpoint=audits,
         tag="audits",
         response_models=(audit_models.AuditList,),
@@ -203,6 +216,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/audits/{audit_id}",
+        need=Need.AUDIT,
         endpoint=audit,
         tag="audits",
         response_models=(audit_models.Audit,),
@@ -212,6 +226,7 @@ ROUTES = [
     RouteSpec(
         method="DELETE",
         path="/v1/audits/{audit_id}",
+        need=Need.AUDIT,
         endpoint=delete_audit,
         tag="audits",
         status=204,
@@ -223,6 +238,7 @@ ROUTES = [
         RouteSpec(
             method="GET",
             path=f"/v1/audits/{{audit_id}}/{name}",
+            need=Need.AUDIT,
             endpoint=endpoint,
             tag="audits",
             response_models=(page,),

@@ -15,8 +15,10 @@ from api.check_requests import BYTES_MAX, read_plain, read_records
 from api.http.bodies import read_json_body
 from api.http.parameters import read_query
 from api.routes.parameters import AT_LEAST, CHECK_KNOWN_AT
-from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, service_of, wait_for_position
+from api.routing import AT_LEAST_PROBLEMS, EncodedResponse, RouteSpec, caller_of, service_of, wait_for_position
 from api.schemas import decisions, examples, requests
+from projections.access.reach import require_records
+from projections.access.rights import Need
 from projections.decisions.encoding import decision_bytes, decisions_bytes
 from projections.decisions.model import Decision, Verdict
 from projections.query.decide import decide, decide_from_memory
@@ -40,8 +42,9 @@ async def check(request: Request) -> Response:
     known_at = query["known_at"]
     body = await read_json_body(request, BYTES_MAX)
     await wait_for_position(request, query["at_least"])
-    service = service_of(request)
-    if known_at == IN_FORCE and len(body) <= MEMORY_BYTES_MAX:
+    service, caller = service_of(request), caller_of(request)
+    everywhere = caller.extent(Need.CHECK) == "all"
+    if everywhere and known_at == IN_FORCE and len(body) <= MEMORY_BYTES_MAX:
         answer = _answer_from_memory(service.query, body)
         if answer is not None:
             return _respond(request, answer)
@@ -51,6 +54,8 @@ async def check(request: Request) -> Response:
         # before the last event, even if another writer's clock was ahead.
         context = service.query.context()
         records, is_batch = read_plain(body, context.now) or read_records(body, context.now)
+        if not everywhere:
+            require_records(caller, context, records, known_at, is_batch)
         return _encode(decide(records, known_at, context), context.position, is_batch, len(records))
 
     ask = service.ask if len(body) <= LARGE_BYTES else service.ask_large
@@ -100,6 +105,7 @@ ROUTES = [
     RouteSpec(
         method="POST",
         path="/v1/checks",
+        need=Need.CHECK,
         endpoint=check,
         tag="checks",
         response_models=(decisions.Decision, decisions.Decisions),
@@ -108,7 +114,7 @@ ROUTES = [
         examples=examples.CHECK_EXAMPLES,
         problems=(
             *("bad_json", "body_too_slow", "body_too_large", "unsupported_media_type", "bad_record"),
-            *("bad_time", *AT_LEAST_PROBLEMS),
+            *("bad_time", "not_found", *AT_LEAST_PROBLEMS),
         ),
     )
 ]

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api import within_reach
 from api.event_stream import EventStreamResponse
+from api.gate import Gate
 from api.http.bodies import body_bytes_max, read_json_body
 from api.http.parameters import read_query
 from api.responses import encode, feed_json, proved_receipts_json, receipts_json
@@ -30,11 +33,13 @@ from api.routing import (
     EncodedResponse,
     RouteSpec,
     answer_off_loop,
+    caller_of,
     service_of,
     wait_for_position,
 )
 from api.schemas import examples, requests, responses
 from ledger.strict_json import MAX_BYTES
+from projections.access.rights import Need
 
 CLOUDEVENT: Final = "application/cloudevents+json"
 _FOR_EVER: Final = "private, max-age=31536000, immutable"
@@ -55,7 +60,10 @@ async def submit(request: Request) -> Response:
         service.require_log()
     submit_queue = service.submit_queue
     submit_queue.require_capacity(body_bytes_max(request, MAX_BYTES))
-    submissions, receipts = await submit_queue.submit(await read_json_body(request, MAX_BYTES), key)
+    caller = caller_of(request)
+    parsed = await submit_queue.parse(await read_json_body(request, MAX_BYTES), key, caller.actor)
+    authority = await service.authority(caller, parsed.submissions)
+    submissions, receipts = await submit_queue.submit(parsed, caller.actor, authority)
     outlooks = await service.outlooks(submissions, receipts)
     location = [(b"location", f"/v1/events/{receipts[0].event_id}".encode())] if len(submissions) == 1 else []
     document = receipts_json(receipts, outlooks)
@@ -70,10 +78,10 @@ async def feed(request: Request) -> Response:
     Each event is the exact text that was recorded. Send `next_after` as `after` to get the next page.
     """
     query = read_query(request, AFTER_POSITION, LIMIT, OF_SUBJECT, AT_LEAST)
-    service = service_of(request)
+    service, caller = service_of(request), caller_of(request)
 
     def question() -> dict[str, Any]:
-        return feed_json(*service.feed(query["after"], query["limit"], query["subject"]))
+        return feed_json(*within_reach.feed(service, caller, query["after"], query["limit"], query["subject"]))
 
     return await answer_off_loop(request, question, query["at_least"])
 
@@ -87,16 +95,18 @@ async def event_stream(request: Request) -> Response:
     after = read_query(request, AFTER_POSITION)["after"]
     last_event_id = read_last_event_id(request)
     after = after if last_event_id is None else last_event_id
-    return EventStreamResponse(service_of(request), request.app.state.streams, after)
+    gate: Gate = request.app.state.gate
+    admit = partial(gate.admit, request.scope, Need.FEED, again=True) if gate.signs_in else None
+    return EventStreamResponse(service_of(request), request.app.state.streams, after, caller_of(request), admit)
 
 
 async def event(request: Request) -> Response:
     """Read one event, in the exact bytes that were recorded and hashed."""
     at_least = read_query(request, AT_LEAST)["at_least"]
-    service = service_of(request)
+    service, caller = service_of(request), caller_of(request)
     event_id = request.path_params["event_id"]
     await wait_for_position(request, at_least)
-    entry = await service.ask(lambda: service.ledger.event(event_id))
+    entry = await service.ask(lambda: within_reach.event(service, caller, event_id))
     return Response(entry.leaf, 200, {"Cache-Control": _FOR_EVER}, CLOUDEVENT)
 
 
@@ -104,6 +114,7 @@ ROUTES = [
     RouteSpec(
         method="POST",
         path="/v1/events",
+        need=Need.SUBMIT,
         endpoint=submit,
         tag="events",
         status=201,
@@ -120,7 +131,7 @@ ROUTES = [
         problems=(
             *("bad_json", "bad_idempotency_key", "body_too_slow", "version_conflict", "idempotency_key_in_flight"),
             *("body_too_large", "unsupported_media_type", "bad_submission", "bad_parameter", "idempotency_key_reused"),
-            *("ledger_busy", "log_not_signed"),
+            *("ledger_busy", "log_not_signed", "not_found"),
             *NOT_WRITABLE_PROBLEMS,
             *LEDGER_PROBLEMS,
         ),
@@ -129,6 +140,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/events",
+        need=Need.FEED,
         endpoint=feed,
         tag="events",
         response_models=(responses.EventPage,),
@@ -139,6 +151,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/events/stream",
+        need=Need.FEED,
         endpoint=event_stream,
         tag="events",
         response_models=(responses.EventStream,),
@@ -149,6 +162,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/events/{event_id}",
+        need=Need.FEED,
         endpoint=event,
         tag="events",
         response_models=(responses.Event,),

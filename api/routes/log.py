@@ -14,12 +14,14 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api import within_reach
 from api.http.parameters import read_query
 from api.http.problems import RequestRefused
 from api.routes.parameters import AT_LEAST, EVENT_ID, TILE_PATH
-from api.routing import AT_LEAST_PROBLEMS, LEDGER_PROBLEMS, RouteSpec, service_of, wait_for_position
+from api.routing import AT_LEAST_PROBLEMS, LEDGER_PROBLEMS, RouteSpec, caller_of, service_of, wait_for_position
 from api.schemas import log as models
 from ledger.transparency.tiles import EntryBundle, parse_path
+from projections.access.rights import Need
 
 TEXT: Final = "text/plain; charset=utf-8"
 BYTES: Final = "application/octet-stream"
@@ -43,27 +45,44 @@ async def checkpoint(request: Request) -> Response:
 
 
 async def tile(request: Request) -> Response:
-    """Read a tile of the tree, `tile/<L>/<N>[.p/<W>]`, or a bundle of events, `tile/entries/<N>[.p/<W>]`.
-
-    404: the published tree has none there. A bundle with an event of more than 65,535 bytes has the form and the path
-    `tile/large-entries/<N>[.p/<W>]`, with lengths of 32 bits. Bundles are compressed with gzip where the client accepts
-    that.
-    """
+    """Read a tile of the tree, `tile/<L>/<N>[.p/<W>]`. 404: the published tree has none there."""
     read_query(request)
     service = service_of(request)
     resource = parse_path(f"tile/{request.path_params['path']}")
-    if isinstance(resource, EntryBundle):
-        bundle, packed = resource, _accepts_gzip(request)
+    if resource is None or isinstance(resource, EntryBundle):
+        raise _no_tile()
+    return _response(_or_not_found(await service.ask(lambda: service.log.tile(resource))), BYTES, _FOR_EVER)
 
-        def read() -> bytes | None:
-            leaves = service.log.bundle(bundle)
-            return gzip.compress(leaves, _GZIP_LEVEL, mtime=0) if leaves is not None and packed else leaves
 
-        content = await service.ask_large(read)
-        headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if packed else {})
-        return _response(_or_not_found(content), BYTES, _FOR_EVER_OF_CLIENT, headers)
-    content = None if resource is None else await service.ask(lambda: service.log.tile(resource))
-    return _response(_or_not_found(content), BYTES, _FOR_EVER)
+async def bundle(request: Request) -> Response:
+    """Read a bundle of events, `tile/entries/<N>[.p/<W>]`. 404: the published tree has none there.
+
+    A bundle with an event of more than 65,535 bytes has the form and the path `tile/large-entries/<N>[.p/<W>]`, with
+    lengths of 32 bits. Bundles are compressed with gzip where the client accepts that.
+    """
+    return await _bundle(request, "entries")
+
+
+async def large_bundle(request: Request) -> Response:
+    """Read a bundle with large events, `tile/large-entries/<N>[.p/<W>]`. 404: the published tree has none there."""
+    return await _bundle(request, "large-entries")
+
+
+async def _bundle(request: Request, form: str) -> Response:
+    read_query(request)
+    service = service_of(request)
+    resource = parse_path(f"tile/{form}/{request.path_params['path']}")
+    if not isinstance(resource, EntryBundle):
+        raise _no_tile()
+    packed = _accepts_gzip(request)
+
+    def read() -> bytes | None:
+        leaves = service.log.bundle(resource)
+        return gzip.compress(leaves, _GZIP_LEVEL, mtime=0) if leaves is not None and packed else leaves
+
+    content = await service.ask_large(read)
+    headers = {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if packed else {})
+    return _response(_or_not_found(content), BYTES, _FOR_EVER_OF_CLIENT, headers)
 
 
 async def verifier_keys(request: Request) -> Response:
@@ -84,10 +103,10 @@ async def event_proof(request: Request) -> Response:
     under a published checkpoint: that takes about a second.
     """
     at_least = read_query(request, AT_LEAST)["at_least"]
-    service = service_of(request)
+    service, caller = service_of(request), caller_of(request)
     event_id = request.path_params["event_id"]
     await wait_for_position(request, at_least)
-    proof = await service.ask(lambda: service.log.proof(service.ledger.event(event_id).position))
+    proof = await service.ask(lambda: service.log.proof(within_reach.event(service, caller, event_id).position))
     if proof is None:
         raise RequestRefused("not_found", "the event is not under a published checkpoint yet; ask again in a second")
     return _response(proof, TEXT, "no-store")
@@ -95,8 +114,12 @@ async def event_proof(request: Request) -> Response:
 
 def _or_not_found(content: bytes | None) -> bytes:
     if content is None:
-        raise RequestRefused("not_found", "the published tree has no tile or bundle at this path")
+        raise _no_tile()
     return content
+
+
+def _no_tile() -> RequestRefused:
+    return RequestRefused("not_found", "the published tree has no tile or bundle at this path")
 
 
 def _response(content: bytes, media_type: str, cache: str, headers: dict[str, str] | None = None) -> Response:
@@ -115,6 +138,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/log/checkpoint",
+        need=Need.OPEN,
         endpoint=checkpoint,
         tag="log",
         response_models=(models.LogCheckpoint,),
@@ -124,15 +148,32 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/log/vkeys",
+        need=Need.OPEN,
         endpoint=verifier_keys,
         tag="log",
         response_models=(models.VerifierKeys,),
         media_type=TEXT,
         problems=("bad_parameter", *LEDGER_PROBLEMS),
     ),
+    # Before the tiles, whose path would match these two.
+    *(
+        RouteSpec(
+            method="GET",
+            path=f"/log/tile/{form}/{{path:path}}",
+            need=Need.LOG,
+            endpoint=endpoint,
+            tag="log",
+            response_models=(models.LogTile,),
+            media_type=BYTES,
+            parameters=(TILE_PATH,),
+            problems=("not_found", "bad_parameter", *LEDGER_PROBLEMS),
+        )
+        for form, endpoint in (("entries", bundle), ("large-entries", large_bundle))
+    ),
     RouteSpec(
         method="GET",
         path="/log/tile/{path:path}",
+        need=Need.OPEN,
         endpoint=tile,
         tag="log",
         response_models=(models.LogTile,),
@@ -144,6 +185,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/events/{event_id}/proof",
+        need=Need.FEED,
         endpoint=event_proof,
         tag="log",
         response_models=(models.EventProof,),

@@ -13,6 +13,7 @@ from api.routes.figures import UNREACHABLE, process_figures, request_figures
 from api.routing import LEDGER_PROBLEMS, NOT_WRITABLE_PROBLEMS, RouteSpec, json_response, service_of
 from api.schemas import responses
 from ledger.transparency.publisher import LogPublisher
+from projections.access.rights import Need
 
 
 async def healthz(request: Request) -> Response:
@@ -90,6 +91,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/healthz",
+        need=Need.OPEN,
         endpoint=healthz,
         tag="operations",
         response_models=(responses.Health,),
@@ -98,6 +100,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/readyz",
+        need=Need.OPEN,
         endpoint=readyz,
         tag="operations",
         response_models=(responses.Ready,),
@@ -106,6 +109,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/metrics",
+        need=Need.OPEN,
         endpoint=metrics,
         tag="operations",
         response_models=(responses.MetricsText,),
@@ -115,6 +119,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/problems",
+        need=Need.OPEN,
         endpoint=problems,
         tag="operations",
         response_models=(responses.ProblemKinds,),
@@ -123,6 +128,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/problems/{code}",
+        need=Need.OPEN,
         endpoint=problem_kind,
         tag="operations",
         response_models=(responses.ProblemKind,),

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from api import within_reach
 from api.http.parameters import read_query
 from api.responses import (
     PAGE_BYTES,
@@ -42,18 +43,20 @@ from api.routes.parameters import (
     TO,
     read_subject,
 )
-from api.routing import AT_LEAST_PROBLEMS, RouteSpec, answer_off_loop, service_of
+from api.routing import AT_LEAST_PROBLEMS, RouteSpec, answer_off_loop, caller_of, service_of
 from api.schemas import responses
+from api.within_reach import require_subject
+from projections.access.rights import Need
 from projections.query.history import history
 
 
 async def subjects(request: Request) -> Response:
     """List the subjects that have a history, in byte order of their references."""
     query = read_query(request, KIND, PREFIX, AFTER_SUBJECT, LIMIT, AT_LEAST)
-    service, limit = service_of(request), query["limit"]
+    service, caller, limit = service_of(request), caller_of(request), query["limit"]
 
     def question() -> dict[str, Any]:
-        position, rows = service.query.subjects(query["kind"], query["prefix"], query["after"], limit)
+        position, rows = within_reach.subjects(service, caller, query["kind"], query["prefix"], query["after"], limit)
         return subjects_json(position, rows, limit)
 
     return await answer_off_loop(request, question, query["at_least"])
@@ -67,10 +70,11 @@ async def state(request: Request) -> Response:
     """
     subject = read_subject(request)
     query = read_query(request, AT, KNOWN_AT, SETTINGS, AFTER_SETTING, AT_LEAST)
-    service = service_of(request)
+    service, caller = service_of(request), caller_of(request)
 
     def question() -> dict[str, Any]:
         at = service.now() if query["at"] is None else query["at"]
+        require_subject(service, caller, Need.STATE, subject, at=at, known_at=query["known_at"])
         answer = service.query.state(
             subject, at=at, known_at=query["known_at"], settings=query["setting"], large_values=False
         )
@@ -83,9 +87,10 @@ async def timeline(request: Request) -> Response:
     """Read the intervals over valid time, half-open and without gaps; known_at=at returns the in-force timeline."""
     subject = read_subject(request)
     query = read_query(request, SETTING, KNOWN_AT, AFTER_INTERVAL, AT_LEAST)
-    service = service_of(request)
+    service, caller = service_of(request), caller_of(request)
 
     def question() -> dict[str, Any]:
+        require_subject(service, caller, Need.HISTORY, subject)
         answer = service.query.timeline(
             subject, setting=query["setting"], known_at=query["known_at"], large_values=False
         )
@@ -95,22 +100,25 @@ async def timeline(request: Request) -> Response:
 
 
 async def subject_history(request: Request) -> Response:
-    """Read every event about the subject, newest first, with its reason; retracted events are marked."""
+    """Read every event about the subject, newest first; retracted events are marked.
+
+    The reason of an event is personal data: only a caller with the role privacy reads it.
+    """
     subject = read_subject(request)
     query = read_query(request, SETTING, AFTER_VERSION, LIMIT, AT_LEAST)
-    ledger = service_of(request).ledger
+    service, caller = service_of(request), caller_of(request)
 
     def question() -> dict[str, Any]:
-        return history_json(
-            history(
-                ledger,
-                subject,
-                setting=query["setting"],
-                after=query["after"],
-                limit=query["limit"],
-                bytes_max=PAGE_BYTES,
-            )
+        require_subject(service, caller, Need.HISTORY, subject)
+        answer = history(
+            service.ledger,
+            subject,
+            setting=query["setting"],
+            after=query["after"],
+            limit=query["limit"],
+            bytes_max=PAGE_BYTES,
         )
+        return history_json(answer, with_reasons=caller.reads_personal_data)
 
     return await answer_off_loop(request, question, query["at_least"])
 
@@ -122,10 +130,12 @@ async def diff(request: Request) -> Response:
     """
     subject = read_subject(request)
     query = read_query(request, FROM, TO, KNOWN_AT, AFTER_SETTING, AT_LEAST)
-    service = service_of(request)
+    service, caller = service_of(request), caller_of(request)
 
     def question() -> dict[str, Any]:
         start, end = query["from"], service.now() if query["to"] is None else query["to"]
+        # As a timeline is for those who reach the subject at present, whatever it shows of the past.
+        require_subject(service, caller, Need.HISTORY, subject, at=max(start, end), known_at=query["known_at"])
         answer = service.query.diff(subject, start=start, end=end, known_at=query["known_at"], large_values=False)
         return bounded_differences(diff_json(subject, start, end, answer), query["after"], service.encode)
 
@@ -151,6 +161,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/subjects",
+        need=Need.SUBJECTS,
         endpoint=subjects,
         tag="subjects",
         response_models=(responses.SubjectPage,),
@@ -160,6 +171,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/subjects/{subject:path}/state",
+        need=Need.STATE,
         endpoint=state,
         tag="subjects",
         response_models=(responses.State,),
@@ -169,6 +181,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/subjects/{subject:path}/timeline",
+        need=Need.HISTORY,
         endpoint=timeline,
         tag="subjects",
         response_models=(responses.Timeline,),
@@ -178,6 +191,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/subjects/{subject:path}/history",
+        need=Need.HISTORY,
         endpoint=subject_history,
         tag="subjects",
         response_models=(responses.History,),
@@ -187,6 +201,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/subjects/{subject:path}/diff",
+        need=Need.HISTORY,
         endpoint=diff,
         tag="subjects",
         response_models=(responses.Differences,),
@@ -196,6 +211,7 @@ ROUTES = [
     RouteSpec(
         method="GET",
         path="/v1/catalog",
+        need=Need.SIGNED_IN,
         endpoint=catalog,
         tag="catalog",
         response_models=(responses.Catalog,),

@@ -126,6 +126,7 @@ class Audit(WireModel):
     id: str
     state: Literal["queued", "running", "done", "failed"]
     created_at: str = time_field("When its log was received completely.")
+    created_by: str | None = Field(description="The principal that sent the log. Null: an older inforce received it.")
     finished_at: str | None = time_field("Null: not yet.")
     expires_at: str | None = time_field("When it is deleted. Null: it has not ended.")
     known_at: str = Field(description="`at`: the settings in force when each request was made; or an instant.")

@@ -232,6 +232,7 @@ _AUDIT: Final = {
     "id": "5b1f0c9a4f7e4f0e8a3c2d1b0a998877",
     "state": "done",
     "created_at": "2026-07-01T08:00:00.000000Z",
+    "created_by": "principal:ops-anna",
     "finished_at": "2026-07-01T08:00:09.000000Z",
     "expires_at": "2026-07-08T08:00:09.000000Z",
     "known_at": "at",

@@ -195,6 +195,9 @@ class Timeline(WireModel):
 class HistoryRow(WireModel):
     event: Event
     reason: str | None
+    reason_withheld: bool | None = Field(
+        None, description="Present, and true, where there is a reason that only a caller with the role privacy reads."
+    )
     retracted_by: str | None = Field(description="The event_id of the retraction of this event.")
     holds_until: str | None = time_field(
         "When the change first stops deciding, as known now. Equal to its effective_from: it never decides, or it is "

@@ -205,7 +205,7 @@ def parse_submission(value: object, pointer: str) -> Submission:
         raise BadSubmission(tuple(faults)) from None
 
 
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,40}")
 
 
 def faults_of(error: ValidationError, pointer: str = "") -> list[Fault]:

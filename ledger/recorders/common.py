@@ -61,6 +61,10 @@ class CommonRecorder:
 
     append_guard: AppendGuard
 
+    def table_beside(self, name: str) -> str:
+        schema, dot, _ = self.events_table.rpartition(".")
+        return f"{schema}{dot}{name}"
+
     def append(self: _Appending, requests: Sequence[AppendRequest], clock: Clock) -> list[Outcome]:
         if not requests:
             return []

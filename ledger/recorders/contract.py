@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, ClassVar, Final, NamedTuple, Protocol
 
 from ledger.clock import Clock
 from ledger.drafts import AppendPlan, Idempotency, PersonalData
@@ -185,6 +185,12 @@ class Recorder(Protocol):
     @property
     def events_table(self) -> str:
         """The SQL name of the table of events, with the columns of `Entry`."""
+
+    PLACEHOLDER: ClassVar[str]
+    """Of a value in a statement of this database."""
+
+    def table_beside(self, name: str) -> str:
+        """The SQL name of a table beside the ledger's own, for `transaction`: it holds nothing of the ledger."""
 
     def meta(self) -> Mapping[str, str]:
         """Facts about the ledger itself, without its secret; empty before `create`."""

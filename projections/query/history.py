@@ -24,6 +24,8 @@ from projections.temporal.outlook import Holding, holdings
 from projections.timelines.store import timelines_as_stored
 from projections.timelines.turns import require_turn
 
+NO_HISTORY: Final = "the subject has no history in this ledger"
+"""Of a subject that is unknown, and of one that the caller may not know: in the same words."""
 BYTES_MAX: Final = 2 * 1024 * 1024
 _Pair = tuple[Entry, Leaf]
 
@@ -72,7 +74,7 @@ def history(
         ledger.newest_of = timelines_as_stored(ledger).newest
     newest = ledger.version_at(subject, position)
     if not newest:
-        raise NotFound("the subject has no history in this ledger")
+        raise NotFound(NO_HISTORY)
     require_turn(newest)
     until = newest if after is None else min(newest, after - 1)
     older = _newest_first(ledger, subject, until, limit + 1, bytes_max)

@@ -21,6 +21,7 @@ from projections.decisions.model import Decision, RequestRecord
 from projections.query import causes, listing
 from projections.query.as_of_view import AsOfView
 from projections.query.decide import decide
+from projections.query.history import NO_HISTORY
 from projections.query.snapshots import IN_FORCE, KnownAt, ReadContext
 from projections.query.timeline_cache import MEMORY_MAX, TimelineCache
 from projections.temporal.changes import Assertion, Change
@@ -134,7 +135,7 @@ class Query:
 
     def _must_exist(self, subject: str, context: ReadContext) -> None:
         if not context.snapshot.subject(subject).timelines and not context.snapshot.assertions(subject):
-            raise NotFound("the subject has no history in this ledger")
+            raise NotFound(NO_HISTORY)
 
     def state(
         self,

@@ -42,8 +42,8 @@ def main(url: str, group_max: int | None) -> None:
     if group_max is not None:
         service.ledger.writer.group_max = group_max
     try:
-        listening = plan(NetworkSettings())
-        app = create_app(service, listening=listening)
+        listening = plan(NetworkSettings(signs_in=False))
+        app = create_app(service, listening=listening, sign_in=False)
         app.add_api_route(CONSTANT, constant)
         app.router.routes.append(Route(BARE, bare))
         # First in the list, so that the router finds them at least as fast as the routes that they are compared with.

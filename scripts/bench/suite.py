@@ -44,6 +44,12 @@ SUITES: Final[dict[str, Suite]] = {
     "replay": Suite("replay", "reading and rebuilding, beside a raw cursor", _SIZED, sized=True),
     "growth": Suite("growth", "a check in a small and in a large ledger", _SIZED, sized=True),
     "memory": Suite("memory", "the memory of a server under checks of very many subjects", _SIZED, sized=True),
+    "access": Suite(
+        "access",
+        "signing in with a token, beside a bare hash look-up",
+        "a minute; with --events 1000000, which is the number of principals, twenty minutes",
+        sized=True,
+    ),
     "log": Suite(
         "log",
         "the transparency log, beside bare hashlib",

@@ -85,6 +85,10 @@ class Configuration(BaseSettings):
     port: Annotated[int, Key("--port", "a number from 0 to 65535")] = Field(
         8000, ge=0, le=65_535, description="the port that `serve` listens on; 0: any free port"
     )
+    auth: Annotated[bool, Key("--auth", "true or false")] = Field(
+        True,
+        description="require a token of every request; without it `serve` lets everybody on this machine do everything",
+    )
     tls_cert: Annotated[Path | None, Key("--tls-cert", "a file in PEM", "FILE")] = Field(
         None, description="the certificate of `serve`, with its chain; TLS 1.3"
     )

@@ -12,7 +12,11 @@ from typing import Any
 from ledger.opening import open_ledger
 from tests.support.waiting import GIVE_UP_S
 
-SERVE = "import sys; from api.server import serve; serve(sys.argv[1], sys.argv[2], int(sys.argv[3]))"
+SERVE = (
+    "import sys; from api.network import NetworkSettings; from api.server import ServerSettings, serve;"
+    "settings = ServerSettings(network=NetworkSettings(signs_in=False));"
+    "serve(sys.argv[1], sys.argv[2], int(sys.argv[3]), settings=settings)"
+)
 
 
 def new_ledger(folder: Path) -> str:
@@ -38,6 +42,7 @@ def running(
         line = process.stdout.readline()
         listens = re.fullmatch(r"inforce listens on http://(127\.0\.0\.1|\[::1\]):(\d+)\n", line)
         assert listens, line
+        assert process.stdout.readline().startswith("WARNING: without sign-in")
         yield process, int(listens[2])
     finally:
         process.kill()

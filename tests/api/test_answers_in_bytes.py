@@ -36,7 +36,7 @@ def ledger(database_url: str) -> Ledger:
 
 @pytest.fixture
 def client(ledger: Ledger) -> Any:
-    with ledger, TestClient(create_app(ledger)) as client:
+    with ledger, TestClient(create_app(ledger, sign_in=False)) as client:
         yield client
 
 

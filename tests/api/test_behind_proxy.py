@@ -17,12 +17,16 @@ from typing import NamedTuple
 import pytest
 import trustme
 
+from ledger.opening import open_ledger
+from tests.api.access.world import make_token
 from tests.api.client import GENESIS, changed
 from tests.support.waiting import GIVE_UP_S, until
 
 pytestmark = pytest.mark.skipif(shutil.which("nginx") is None, reason="this machine has no nginx")
 
 NAME = "inforce.example.com"
+BEFORE = GENESIS + 3
+"""The events of a new ledger, and those of the operator's token."""
 DEPLOY = Path(__file__).parents[2] / "scripts" / "deploy"
 SERVE = f"""
 import sys
@@ -68,11 +72,15 @@ class Deployment(NamedTuple):
     ports: list[int]
     proxy_port: int
     trust: ssl.SSLContext
+    secret: str
+
+    def headers(self, host: str = NAME) -> dict[str, str]:
+        return {"Host": host, "Authorization": f"Bearer {self.secret}"}
 
     def ask(self, method: str, path: str, body: object = None, host: str = NAME) -> tuple[int, dict[str, str], bytes]:
         with self.connected(host) as connection:
             sent = None if body is None else json.dumps(body)
-            connection.request(method, path, sent, {"Host": host, "Content-Type": "application/json"})
+            connection.request(method, path, sent, self.headers(host) | {"Content-Type": "application/json"})
             answer = connection.getresponse()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
@@ -104,6 +112,8 @@ def deployment(postgres_url: str, tmp_path: Path) -> Iterator[Deployment]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    with open_ledger(postgres_url, create=True) as ledger:
+        secret = make_token(ledger, "operator", ("operator",))[1]
     with ExitStack() as stack:
         servers = [stack.enter_context(serving(postgres_url)) for _ in range(2)]
         configuration = proxy_configuration(tmp_path, port, [one for _, one in servers])
@@ -112,17 +122,17 @@ def deployment(postgres_url: str, tmp_path: Path) -> Iterator[Deployment]:
         proxy = stack.enter_context(subprocess.Popen(command))
         stack.callback(proxy.kill)
         until(lambda: listens(port))
-        yield Deployment([process for process, _ in servers], [one for _, one in servers], port, trust)
+        yield Deployment([process for process, _ in servers], [one for _, one in servers], port, trust, secret)
 
 
 def test_two_servers_answer_as_one_and_one_goes_on_alone(deployment: Deployment) -> None:
     for number in range(1, 7):
         status, headers, body = deployment.ask("POST", "/v1/events", changed("org:acme", "training.opt_in", True))
-        assert (status, json.loads(body)["position"]) == (201, GENESIS + number)
+        assert (status, json.loads(body)["position"]) == (201, BEFORE + number)
         assert headers["strict-transport-security"] == "max-age=31536000"
         # Whichever server is next sees it.
         status, _, body = deployment.ask("GET", "/v1/subjects/org:acme/state")
-        assert (status, json.loads(body)["position"]) == (200, GENESIS + number)
+        assert (status, json.loads(body)["position"]) == (200, BEFORE + number)
     # The proxy shared the requests out.
     counts = []
     for port in deployment.ports:
@@ -143,7 +153,7 @@ def test_two_servers_answer_as_one_and_one_goes_on_alone(deployment: Deployment)
 
 def test_the_feed_flows_through_the_proxy_without_a_wait(deployment: Deployment) -> None:
     with deployment.connected() as connection:
-        connection.request("GET", f"/v1/events/stream?after={GENESIS}", headers={"Host": NAME})
+        connection.request("GET", f"/v1/events/stream?after={BEFORE}", headers=deployment.headers())
         stream = connection.getresponse()
         assert stream.headers["content-type"].startswith("text/event-stream")
         began = time.monotonic()

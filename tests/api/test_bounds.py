@@ -34,7 +34,7 @@ STATED = {
 
 @pytest.mark.parametrize("sentence", sorted(STATED))
 def test_the_openapi_document_states_the_bound(sentence: str) -> None:
-    assert sentence in str(create_app("sqlite:///:memory:").openapi()["info"]["description"])
+    assert sentence in str(create_app("sqlite:///:memory:", sign_in=False).openapi()["info"]["description"])
 
 
 def test_the_page_of_the_api_states_the_bounds_of_values_and_answers() -> None:

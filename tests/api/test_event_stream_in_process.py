@@ -12,6 +12,7 @@ from starlette.types import Message
 
 from api import event_stream
 from api.app import create_app
+from api.gate import Gate
 from api.service import Service
 from ledger.diagnosis import acknowledge_head
 from tests.api.client import GENESIS
@@ -50,8 +51,10 @@ class Client:
 @contextmanager
 def served(url: str) -> Iterator[tuple[Service, Callable[[Client], Any]]]:
     opened = Service.open(url)
-    app = create_app(opened)
+    app = create_app(opened, sign_in=False)
+    # Without its lifespan, which TestClient would run.
     app.state.service = opened
+    app.state.gate = Gate(None, opened.ask, app.state.metrics.add_sign_in)
 
     async def call(client: Client) -> None:
         scope = {

@@ -161,7 +161,8 @@ def test_no_log_line_holds_anything_of_a_callers(
     database_url: str, tmp_path: Path, output: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service = Service.open(database_url, audits=AuditSettings(folder=tmp_path / "audits"))
-    with closing(service), TestClient(create_app(service, access_log=True), raise_server_exceptions=False) as client:
+    app = create_app(service, access_log=True, sign_in=False)
+    with closing(service), TestClient(app, raise_server_exceptions=False) as client:
         valid(client)
         refused(client)
         failing(client, monkeypatch)
@@ -170,7 +171,8 @@ def test_no_log_line_holds_anything_of_a_callers(
         damage(database_url)
     # Another process, with nothing in memory.
     service = Service.open(database_url, audits=AuditSettings(folder=tmp_path / "audits"))
-    with closing(service), TestClient(create_app(service, access_log=True), raise_server_exceptions=False) as client:
+    app = create_app(service, access_log=True, sign_in=False)
+    with closing(service), TestClient(app, raise_server_exceptions=False) as client:
         valid(client)
         audited(client)
         execute(database_url, tables_dropped(database_url))
@@ -216,7 +218,7 @@ def test_neither_does_the_server_of_a_process(options: tuple[str, ...], database
 @contextmanager
 def served(url: str, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.main", "serve", "--port", "0", "--db", url, *options],
+        [sys.executable, "-m", "scripts.main", "serve", "--no-auth", "--port", "0", "--db", url, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

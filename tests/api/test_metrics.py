@@ -28,7 +28,9 @@ KEY = SigningKey("log.example/eu", bytes(32))
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db"), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(f"sqlite:///{tmp_path}/ledger.db", sign_in=False), raise_server_exceptions=False
+    ) as client:
         yield client
 
 
@@ -155,8 +157,8 @@ def test_openmetrics_is_served_where_it_is_asked_for(client: TestClient) -> None
 
 def test_two_applications_count_apart(tmp_path: Path) -> None:
     with (
-        TestClient(create_app(f"sqlite:///{tmp_path}/a.db")) as one,
-        TestClient(create_app(f"sqlite:///{tmp_path}/b.db")) as other,
+        TestClient(create_app(f"sqlite:///{tmp_path}/a.db", sign_in=False)) as one,
+        TestClient(create_app(f"sqlite:///{tmp_path}/b.db", sign_in=False)) as other,
     ):
         submit(one, changed("org:acme", "training.opt_in", True))
         assert value(one, "inforce_submissions_total", outcome="recorded") == 1
@@ -175,7 +177,7 @@ def test_a_value_on_a_bound_counts_below_it(bounds: tuple[float, ...]) -> None:
 def test_the_log_of_a_server_with_a_key_is_measured(tmp_path: Path) -> None:
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db", signing_keys=[KEY])
     try:
-        with TestClient(create_app(service)) as client:
+        with TestClient(create_app(service, sign_in=False)) as client:
             submit(client, changed("org:acme", "training.opt_in", True))
             until(lambda: value(client, "inforce_log_events") == value(client, "inforce_ledger_position"))
             assert value(client, "inforce_log_integrates") == value(client, "inforce_log_signing") == 1
@@ -189,7 +191,7 @@ def test_the_log_of_a_server_with_a_key_is_measured(tmp_path: Path) -> None:
 def test_every_metric_is_documented_and_every_documented_one_exists(tmp_path: Path) -> None:
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db", signing_keys=[KEY])
     try:
-        with TestClient(create_app(service)) as client:
+        with TestClient(create_app(service, sign_in=False)) as client:
             client.get("/nothing")
             lines = client.get("/metrics").text.splitlines()
     finally:

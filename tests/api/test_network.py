@@ -48,16 +48,16 @@ def remote(**more: object) -> NetworkSettings:
 
 def test_loopback_has_many_names() -> None:
     for host, address in (("localhost", "127.0.0.1"), ("127.8.9.10", "127.8.9.10"), ("::1", "::1")):
-        listening = plan(NetworkSettings(host))
+        listening = plan(NetworkSettings(host, signs_in=False))
         assert (listening.address, listening.is_loopback, listening.is_https) == (address, True, False)
         assert listening.hosts >= {"localhost", "127.0.0.1", "[::1]"}
-    assert plan(NetworkSettings("::1")).url(8000) == "http://[::1]:8000"
+    assert plan(NetworkSettings("::1", signs_in=False)).url(8000) == "http://[::1]:8000"
 
 
 @pytest.mark.parametrize("host", [ANY, "::", "192.168.1.10", "10.0.0.1", "::ffff:127.0.0.1"])
 def test_without_sign_in_the_server_is_for_this_machine_only(host: str, files: tuple[Path, Path]) -> None:
     with pytest.raises(BadInput, match="without authentication the server listens on this machine only"):
-        plan(NetworkSettings(host, *files, public_url=f"https://{NAME}", trusted_proxies=("10.0.0.1",)))
+        plan(NetworkSettings(host, *files, public_url=f"https://{NAME}", trusted_proxies=("10.0.0.1",), signs_in=False))
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_without_sign_in_the_server_is_for_this_machine_only(host: str, files: t
 def test_without_sign_in_no_other_name_and_no_proxy_is_served(settings: dict[str, object]) -> None:
     option = f"--{next(iter(settings)).replace('_', '-')}"
     with pytest.raises(BadInput, match=f"for this machine only; leave {option} out"):
-        plan(NetworkSettings(**settings))  # type: ignore[arg-type]  # each case gives its own
+        plan(NetworkSettings(**settings, signs_in=False))  # type: ignore[arg-type]  # each case gives its own
 
 
 def test_on_a_network_callers_use_tls_of_the_server_or_of_a_trusted_proxy(files: tuple[Path, Path]) -> None:
@@ -195,8 +195,18 @@ def served(*options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
 def test_the_server_speaks_tls_1_3_with_the_certificate(files: tuple[Path, Path], tmp_path: Path) -> None:
     context = ssl.create_default_context()
     AUTHORITY.configure_trust(context)
-    options = ("--tls-cert", str(files[0]), "--tls-key", str(files[1]), "--db", f"sqlite:///{tmp_path}/l.db")
+    options = (
+        "--no-auth",
+        "--tls-cert",
+        str(files[0]),
+        "--tls-key",
+        str(files[1]),
+        "--db",
+        f"sqlite:///{tmp_path}/l.db",
+    )
     with served(*options, "--log-level", "error") as (process, port):
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("WARNING: without sign-in")
         connection = http.client.HTTPSConnection("localhost", port, timeout=GIVE_UP_S, context=context)
         connection.request("GET", "/v1/catalog")
         answer = connection.getresponse()
@@ -229,8 +239,10 @@ def test_a_wrong_certificate_is_one_line_and_exit_code_2(
 
 
 def test_every_answer_has_the_headers_of_security_and_none_of_cors(tmp_path: Path) -> None:
-    local = plan(NetworkSettings())
-    with TestClient(create_app(f"sqlite:///{tmp_path}/l.db", listening=local), base_url="http://localhost") as client:
+    local = plan(NetworkSettings(signs_in=False))
+    with TestClient(
+        create_app(f"sqlite:///{tmp_path}/l.db", listening=local, sign_in=False), base_url="http://localhost"
+    ) as client:
         origin = {"Origin": "https://evil.example"}
         preflight = origin | {"Access-Control-Request-Method": "POST"}
         for answer in (
@@ -255,7 +267,7 @@ def test_every_answer_has_the_headers_of_security_and_none_of_cors(tmp_path: Pat
 
 def test_behind_a_proxy_with_tls_the_public_name_is_served_and_health_by_any_name(tmp_path: Path) -> None:
     listening = plan(remote(trusted_proxies=("10.0.0.1",)))
-    with TestClient(create_app(f"sqlite:///{tmp_path}/l.db", listening=listening)) as client:
+    with TestClient(create_app(f"sqlite:///{tmp_path}/l.db", listening=listening, sign_in=False)) as client:
         for host, path, status in (
             (NAME, "/v1/catalog", 200),
             (f"{NAME.upper()}:443", "/v1/catalog", 200),
@@ -271,7 +283,7 @@ def test_behind_a_proxy_with_tls_the_public_name_is_served_and_health_by_any_nam
 
 
 def test_a_page_keeps_a_policy_of_its_own(tmp_path: Path) -> None:
-    app = create_app(f"sqlite:///{tmp_path}/l.db")
+    app = create_app(f"sqlite:///{tmp_path}/l.db", sign_in=False)
     own = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 
     @app.get("/page")

@@ -25,7 +25,7 @@ from tests.api.client import changed, get, problem, submit
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A client of a ledger with every kind of event."""
-    with TestClient(create_app(f"sqlite:///{tmp_path_factory.mktemp('story')}/ledger.db")) as client:
+    with TestClient(create_app(f"sqlite:///{tmp_path_factory.mktemp('story')}/ledger.db", sign_in=False)) as client:
         for name, example in examples.SUBMISSION_EXAMPLES.items():
             body = example["value"]
             if name == "retract":
@@ -225,14 +225,14 @@ def _references(value: Any) -> Iterator[str]:
 def test_an_application_over_no_ledger_does_not_start(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("no ledger at all, but some text that is longer than a header of SQLite would be" * 3)
-    app = create_app(f"sqlite:///{file}")
+    app = create_app(f"sqlite:///{file}", sign_in=False)
     with pytest.raises(Exception, match="not a SQLite file"), TestClient(app):
         pass
     assert file.read_text().startswith("no ledger")
 
 
 def test_nothing_is_served_under_another_name(tmp_path: Path) -> None:
-    app = create_app(f"sqlite:///{tmp_path}/ledger.db", hosts={"localhost"})
+    app = create_app(f"sqlite:///{tmp_path}/ledger.db", hosts={"localhost"}, sign_in=False)
     with TestClient(app, base_url="http://localhost:8000") as client:
         assert client.get("/healthz").status_code == 200
         assert client.get("/healthz", headers={"Host": "LOCALHOST"}).status_code == 200

@@ -29,7 +29,7 @@ def bounds() -> ReadyBounds:
 def client(database_url: str, bounds: ReadyBounds, tmp_path: Path) -> Iterator[TestClient]:
     audits = AuditSettings(folder=tmp_path / "audits")
     service = Service.open(database_url, ready_bounds=bounds, audits=audits)
-    with closing(service), TestClient(create_app(service)) as client:
+    with closing(service), TestClient(create_app(service, sign_in=False)) as client:
         # Brings the timelines up to the built-in catalog.
         client.get("/v1/catalog")
         yield client

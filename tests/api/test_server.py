@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from api.server import free_port, serve
+from api.network import NetworkSettings
+from api.server import ServerSettings, free_port, serve
 from ledger.errors import BadInput, LedgerUnavailable
 from tests.api.client import GENESIS, changed
 from tests.api.server_process import new_ledger, running, talk
 from tests.support.waiting import GIVE_UP_S, until
 
 CHANGE = changed("model:deepseek-ai/DeepSeek-V3", "model.hosting", "hosted")
+
+WITHOUT_SIGN_IN = ServerSettings(network=NetworkSettings(signs_in=False))
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +218,7 @@ def test_a_file_that_is_no_ledger_is_reported_before_the_server_listens(tmp_path
 )
 def test_any_address_but_loopback_is_refused(host: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"without authentication|IP address of this machine"):
-        serve(f"sqlite:///{tmp_path}/ledger.db", host)
+        serve(f"sqlite:///{tmp_path}/ledger.db", host, settings=WITHOUT_SIGN_IN)
     assert not (tmp_path / "ledger.db").exists()
 
 

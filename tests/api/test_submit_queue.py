@@ -29,7 +29,7 @@ def service(database_url: str) -> Iterator[Service]:
 
 @pytest.fixture
 def client(service: Service) -> Iterator[TestClient]:
-    with TestClient(create_app(service)) as client:
+    with TestClient(create_app(service, sign_in=False)) as client:
         yield client
 
 
@@ -129,7 +129,7 @@ def test_with_a_group_maximum_of_one_every_submission_has_its_own_commit(
 ) -> None:
     service = Service.open(database_url, group_max=1)
     try:
-        with TestClient(create_app(service)) as client, ThreadPoolExecutor(5) as pool:
+        with TestClient(create_app(service, sign_in=False)) as client, ThreadPoolExecutor(5) as pool:
             with held_up(service, monkeypatch) as sizes:
                 futures = posted(pool, service, client, 5)
             assert [future.result(WAIT_S).status_code for future in futures] == [201] * 5

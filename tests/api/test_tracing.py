@@ -36,7 +36,7 @@ def spans() -> InMemorySpanExporter:
 @pytest.fixture
 def client(tmp_path: Path, spans: InMemorySpanExporter) -> Iterator[TestClient]:
     provider = tracer_provider(SimpleSpanProcessor(spans))
-    app = create_app(f"sqlite:///{tmp_path}/ledger.db", tracing=provider)
+    app = create_app(f"sqlite:///{tmp_path}/ledger.db", tracing=provider, sign_in=False)
     with TestClient(app, raise_server_exceptions=False) as client:
         yield client
     provider.shutdown()
@@ -139,6 +139,7 @@ def test_a_server_sends_its_spans_to_the_collector_and_the_last_ones_at_its_end(
                 "-m",
                 "scripts.main",
                 "serve",
+                "--no-auth",
                 "--port",
                 "0",
                 "--tracing",

@@ -36,7 +36,7 @@ def ledger(database_url: str) -> Iterator[Ledger]:
 
 def _answers(ledger: Ledger) -> dict[str, Any]:
     then = get_then(ledger)
-    with TestClient(create_app(ledger)) as client:
+    with TestClient(create_app(ledger, sign_in=False)) as client:
         answers = {path: get(client, f"/v1/subjects/org:large/{path.format(then=then)}") for path in PATHS}
         for known_at in ("", f"?known_at={then}"):
             record = {"org_id": "large", "at": then, "handling": {"trained": True}}
@@ -83,7 +83,7 @@ def test_a_question_waits_for_its_turn_and_gives_up_and_others_do_not_wait(
 ) -> None:
     monkeypatch.setattr(turns, "EVENTS_MAX", FEW)
     monkeypatch.setattr(api_service, "TURN_S_MAX", 0.05)
-    app = create_app(ledger)
+    app = create_app(ledger, sign_in=False)
     with TestClient(app) as client, ThreadPoolExecutor(1) as pool:
         begun, go_on = threading.Event(), threading.Event()
 

@@ -25,7 +25,7 @@ def test_a_sqlite_ledger_that_another_program_writes_to(tmp_path: Path) -> None:
     recorder.create({"origin": "test.example"})
     with Ledger(recorder, SystemClock(), origin="test.example") as ledger:
         ledger.ensure_genesis()
-        with TestClient(create_app(ledger)) as client:
+        with TestClient(create_app(ledger, sign_in=False)) as client:
             get(client, "/v1/catalog")
             other = sqlite3.connect(path, isolation_level=None)
             other.execute("BEGIN IMMEDIATE")
@@ -43,12 +43,15 @@ def test_a_sqlite_ledger_that_another_program_writes_to(tmp_path: Path) -> None:
 
 def test_a_read_only_sqlite_ledger_answers_and_records_nothing(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
-    with TestClient(create_app(url)) as client:
+    with TestClient(create_app(url, sign_in=False)) as client:
         submit(client, CHANGE)
         # Stores the timeline while the database is still writable.
         get(client, "/v1/subjects/org:acme/state")
     recorder = open_recorder(f"{url}?mode=ro")
-    with Ledger(recorder, SystemClock(), origin="test.example") as ledger, TestClient(create_app(ledger)) as client:
+    with (
+        Ledger(recorder, SystemClock(), origin="test.example") as ledger,
+        TestClient(create_app(ledger, sign_in=False)) as client,
+    ):
         problem(client.post("/v1/events", json=CHANGE), "ledger_unavailable")
         assert get(client, "/v1/subjects/org:acme/state")["settings"]["training.opt_in"]["value"] is True
 
@@ -56,7 +59,7 @@ def test_a_read_only_sqlite_ledger_answers_and_records_nothing(tmp_path: Path) -
 def test_an_unreachable_postgresql(postgres_url: str, postgres_server_url: str) -> None:
     name = urlsplit(postgres_url).path.removeprefix("/")
     admin = psycopg.connect(postgres_server_url, autocommit=True)
-    with admin, TestClient(create_app(postgres_url)) as client:
+    with admin, TestClient(create_app(postgres_url, sign_in=False)) as client:
         submit(client, CHANGE)
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
         admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,))
@@ -83,5 +86,5 @@ def test_an_unreachable_postgresql(postgres_url: str, postgres_server_url: str) 
 
 @pytest.mark.parametrize("source", ["sqlite://", "mysql://x/y", "ledger.db", ""])
 def test_an_invalid_database_url_is_refused(source: str) -> None:
-    with pytest.raises(Exception, match="named"), TestClient(create_app(source)):
+    with pytest.raises(Exception, match="named"), TestClient(create_app(source, sign_in=False)):
         pass

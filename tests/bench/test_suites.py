@@ -54,6 +54,7 @@ EXPECTED = {
         },
         ["check.verdict", "check.evidence", "check.peers"],
     ),
+    "access": Expected({"signing in": ["300", "600"]}, ["access.token", "access.flat", "access.memory"]),
     "http-check": Expected(
         {
             "server, µs for each answer": [

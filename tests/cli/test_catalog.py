@@ -83,7 +83,7 @@ def test_json_is_what_http_answers(inforce_on_both: Inforce, at: str, known_at: 
     redefine(inforce_on_both)
     result = inforce_on_both("catalog", "--at", at, "--known-at", known_at, "--format", "json")
     assert result.code == 0
-    with TestClient(create_app(os.environ["INFORCE_DATABASE"])) as client:
+    with TestClient(create_app(os.environ["INFORCE_DATABASE"], sign_in=False)) as client:
         known = "" if known_at == "now" else f"&known_at={known_at}"
         answer = client.get(f"/v1/catalog?at={at}{known}").json()
     document = result.json()

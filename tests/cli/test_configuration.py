@@ -84,7 +84,11 @@ def test_another_file_on_the_command_line_replaces_that_of_the_environment(infor
 def test_an_unknown_or_wrong_variable_is_refused_in_one_line(
     inforce: Inforce, folder: Path, environment: dict[str, str], line: str
 ) -> None:
-    for verb in (("subjects",), ("submit", "org:acme", "training.opt_in", "true"), ("serve", "--port", "0")):
+    for verb in (
+        ("subjects",),
+        ("submit", "org:acme", "training.opt_in", "true"),
+        ("serve", "--no-auth", "--port", "0"),
+    ):
         refused = run(environment, *verb)
         assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
         assert line in refused.err

@@ -45,7 +45,7 @@ def test_a_verb_without_verbs_of_its_own_says_so(inforce: Inforce) -> None:
     assert (refused.code, "has no verbs of its own" in refused.err) == (2, True)
 
 
-@pytest.mark.parametrize("name", [name for name in VERBS if name not in ("doctor", "bench")])
+@pytest.mark.parametrize("name", [name for name in VERBS if name not in ("doctor", "bench", "token")])
 def test_every_verb_has_quiet_and_verbose(name: str, inforce: Inforce) -> None:
     out = inforce(name, "--help").out
     assert "--quiet" in out

@@ -106,7 +106,7 @@ def test_a_log_without_a_key_is_not_exported(inforce: Inforce, folder: Path) -> 
 
 def test_a_server_with_a_key_publishes_what_it_records(keyed: Inforce, folder: Path) -> None:
     """The real command, over a socket, with a key in a file."""
-    command = [*COMMAND, "serve", "--port", "0", "--signing-key-file", "log.key"]
+    command = [*COMMAND, "serve", "--no-auth", "--port", "0", "--signing-key-file", "log.key"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT) as server:
         assert server.stdout is not None
         try:

@@ -100,7 +100,7 @@ def test_the_demos_folder_is_private(private_homes: Path) -> None:
 def test_what_the_server_keeps_of_an_audit_is_private(database_url: str, private_homes: Path, tmp_path: Path) -> None:
     service = Service.open(database_url)
     try:
-        with TestClient(create_app(service)) as client:
+        with TestClient(create_app(service, sign_in=False)) as client:
             client.post("/v1/events", json=change(reason="ticket 4711"))
             answer = client.post("/v1/audits", content=LOG, headers={"Content-Type": "application/x-ndjson"})
             assert answer.status_code == 202, answer.text

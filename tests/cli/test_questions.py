@@ -20,7 +20,7 @@ def schedule(ledger: Inforce) -> Inforce:
 
 
 def over_http(path: str) -> object:
-    with TestClient(create_app(os.environ["INFORCE_DATABASE"])) as client:
+    with TestClient(create_app(os.environ["INFORCE_DATABASE"], sign_in=False)) as client:
         return client.get(path).json()
 
 
@@ -110,7 +110,7 @@ def test_an_unknown_setting_proposes_near_ones(ledger: Inforce, words: tuple[str
 
 
 def test_http_and_imports_propose_near_settings_too(ledger: Inforce) -> None:
-    with TestClient(create_app(os.environ["INFORCE_DATABASE"])) as client:
+    with TestClient(create_app(os.environ["INFORCE_DATABASE"], sign_in=False)) as client:
         change = {"type": "setting.changed", "subject": "org:acme", "setting": "training.optin", "value": True}
         (fault,) = client.post("/v1/events", json=change).json()["errors"]
         assert "did you mean training.opt_in?" in fault["detail"]

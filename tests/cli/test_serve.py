@@ -14,7 +14,7 @@ from tests.support.command import Inforce
 
 def test_a_server_prints_where_it_listens_and_exits_0_on_sigterm(inforce: Inforce, folder: Path) -> None:
     with subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT
+        [*COMMAND, "serve", "--no-auth", "--port", "0"], stdout=subprocess.PIPE, text=True, cwd=folder, env=ENVIRONMENT
     ) as server:
         assert server.stdout is not None
         try:
@@ -35,7 +35,7 @@ def test_a_server_prints_where_it_listens_and_exits_0_on_sigterm(inforce: Inforc
 def test_a_server_is_as_loud_as_it_is_started(option: str, is_loud: bool, folder: Path) -> None:
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "INFORCE_DATABASE"}
     with subprocess.Popen(
-        [*COMMAND, "serve", "--port", "0", option],
+        [*COMMAND, "serve", "--no-auth", "--port", "0", option],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -190,7 +190,7 @@ def test_the_same_rows_have_the_same_checksums_whoever_wrote_them(ledger: Ledger
 
 
 def test_readyz_says_how_many_were_found(ledger: Ledger, store: TimelineStore) -> None:
-    with TestClient(create_app(ledger)) as client:
+    with TestClient(create_app(ledger, sign_in=False)) as client:
         assert client.get("/readyz").json()["damaged_timelines"] == 0
         DAMAGE["a byte of a row"](ledger, store)
         assert client.get(f"/v1/subjects/{SHORT}/state").status_code == 200

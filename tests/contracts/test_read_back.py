@@ -201,7 +201,7 @@ def test_an_import_fails_too_and_leaves_nothing(
 @pytest.mark.parametrize(("database", "name"), [case for case in CASES if case.values[1] == "drops events"])
 def test_no_caller_gets_a_receipt(database: str, name: str, database_url: str) -> None:
     """Six of them got one for the same position."""
-    with TestClient(create_app(database_url)) as client:
+    with TestClient(create_app(database_url, sign_in=False)) as client:
         execute(database_url, *(SQLITE if database == "sqlite" else POSTGRES)[name].make)
         for _ in range(6):
             answer = client.post("/v1/events", json=change())

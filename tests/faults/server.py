@@ -24,7 +24,10 @@ from tests.support.reference import Json
 from tests.support.waiting import GIVE_UP_S
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-SERVE = "import sys; from api.server import serve; serve(sys.argv[1], port=0)"
+SERVE = (
+    "import sys; from api.network import NetworkSettings; from api.server import ServerSettings, serve;"
+    "serve(sys.argv[1], port=0, settings=ServerSettings(network=NetworkSettings(signs_in=False)))"
+)
 ANSWER_SECONDS_MAX = GIVE_UP_S
 """The longest time for a response: a server that never responds is no better than one that is down."""
 UNAVAILABLE = 503

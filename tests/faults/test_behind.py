@@ -226,7 +226,7 @@ def test_news_that_bring_to_light_what_a_pause_hid_are_answered_while_the_timeli
 
 
 def test_over_http(database_url: str, patient: None) -> None:
-    with TestClient(create_app(database_url)) as client, open_ledger(database_url) as ledger:
+    with TestClient(create_app(database_url, sign_in=False)) as client, open_ledger(database_url) as ledger:
         submit(ledger, change("org:acme", True))
         get(client, "/v1/subjects/org:acme/state")
         submit(ledger, change("org:beta", True))

@@ -67,7 +67,7 @@ def test_an_import_announces_its_ledger(tmp_path: Path) -> None:
 
 def test_a_server_says_in_its_log_that_it_began_a_ledger(tmp_path: Path) -> None:
     path = tmp_path / "mistyped.db"
-    command = [sys.executable, "-m", "scripts.main", "serve", "--port", "0", "--db", f"sqlite:///{path}"]
+    command = [sys.executable, "-m", "scripts.main", "serve", "--no-auth", "--port", "0", "--db", f"sqlite:///{path}"]
     for begins in (True, False):
         with subprocess.Popen(
             command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -79,7 +79,7 @@ def test_a_server_says_in_its_log_that_it_began_a_ledger(tmp_path: Path) -> None
         assert (f"began a new ledger at {path}" in log) == begins
 
 
-@pytest.mark.parametrize("verb", [CHANGE, ("serve", "--port", "0")])
+@pytest.mark.parametrize("verb", [CHANGE, ("serve", "--no-auth", "--port", "0")])
 def test_a_ledger_that_must_exist_is_not_created(tmp_path: Path, verb: tuple[str, ...]) -> None:
     path = tmp_path / "mistyped.db"
     one_line(run(*verb, "--must-exist", "--db", f"sqlite:///{path}"), f"there is no ledger at {path}")
@@ -90,7 +90,7 @@ def test_a_ledger_that_must_exist_is_not_created(tmp_path: Path, verb: tuple[str
 
 
 @pytest.mark.postgres
-@pytest.mark.parametrize("verb", [CHANGE, ("serve", "--port", "0")])
+@pytest.mark.parametrize("verb", [CHANGE, ("serve", "--no-auth", "--port", "0")])
 def test_a_ledger_in_postgresql_that_must_exist_is_not_created(postgres_url: str, verb: tuple[str, ...]) -> None:
     one_line(run(*verb, "--must-exist", "--db", postgres_url), "there is no ledger in this database")
     assert not ledger_exists(postgres_url)
@@ -130,7 +130,13 @@ def test_beside_orphans_no_ledger_begins(ledger_path: Path, suffixes: tuple[str,
     url = f"sqlite:///{ledger_path}"
     events = ledger_path.with_name("events.jsonl")
     events.write_bytes(Stored(RELEASES[0]).events)
-    for verb in (CHANGE, (*CHANGE, "--must-exist"), ("serve", "--port", "0"), ("import", str(events)), *READING):
+    for verb in (
+        CHANGE,
+        (*CHANGE, "--must-exist"),
+        ("serve", "--no-auth", "--port", "0"),
+        ("import", str(events)),
+        *READING,
+    ):
         one_line(run(*verb, "--db", url), str(ledger_path), *map(str, orphans), "put the ledger's file back")
         one_line(run(*verb, "--db", f"{url}?mode=ro"), *map(str, orphans))
     assert all(orphan.read_bytes() == b"of the ledger that was here" for orphan in orphans)
@@ -316,7 +322,7 @@ def test_other_things_are_refused_in_one_line(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "other.db")) as file:
         file.execute("CREATE TABLE other (x)")
     for name in ("folder.db", "text.db", "other.db"):
-        for verb in (CHANGE, ("serve", "--port", "0"), *READING):
+        for verb in (CHANGE, ("serve", "--no-auth", "--port", "0"), *READING):
             for mode in ("", "?mode=ro"):
                 one_line(run(*verb, "--db", f"sqlite:///{tmp_path}/{name}{mode}"), name)
     one_line(run(*CHANGE, "--db", f"sqlite:///{tmp_path}/none/ledger.db"), "check that")

@@ -46,7 +46,7 @@ def poison(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def url(database_url: str, poison: str) -> str:
     """An event of org:acme, then the poisoned event of org:acme, then an event of org:beta."""
-    with open_ledger(database_url, create=True) as ledger, TestClient(create_app(ledger)) as client:
+    with open_ledger(database_url, create=True) as ledger, TestClient(create_app(ledger, sign_in=False)) as client:
         for subject in ("org:acme", "org:acme", "org:beta"):
             assert client.post("/v1/events", json=training(subject, True)).status_code == 201
         (entry,) = ledger.page(POISON - 1, 1)
@@ -98,7 +98,7 @@ def client(url: str) -> Iterator[TestClient]:
     """A server that starts after the damage, with empty timelines."""
     with open_ledger(url) as ledger:
         recreate_tables(open_timelines(ledger))
-    with TestClient(create_app(url)) as client:
+    with TestClient(create_app(url, sign_in=False)) as client:
         yield client
 
 
@@ -170,7 +170,7 @@ def test_stored_timelines_from_before_the_damage_still_answer(url: str, poison: 
         Query(ledger).context()
         alter(ledger, POISON, poisoned_entry.leaf)
     before = format_time(poisoned_entry.recorded_at)
-    with TestClient(create_app(url)) as client:
+    with TestClient(create_app(url, sign_in=False)) as client:
         assert get(client, "/v1/subjects/org:acme/state")["settings"]["training.opt_in"]["version"] == 2
         earlier = f"/v1/subjects/org:acme/state?at={before}&known_at=2200-01-01T00:00:00Z"
         assert client.get(earlier).status_code == 200

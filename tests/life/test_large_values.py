@@ -39,7 +39,7 @@ def large(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ledger
 
 
 def ask(ledger: Ledger, method: str, path: str, body: Any = None) -> Any:
-    with TestClient(create_app(ledger)) as client:
+    with TestClient(create_app(ledger, sign_in=False)) as client:
         answer = client.request(method, path, json=body)
     assert answer.status_code == 200, answer.text[:500]
     return answer.json()

@@ -145,7 +145,7 @@ def test_it_continues_and_its_timelines_equal_a_rebuild(stored: Stored, stored_u
 
 def test_the_upgraded_server_works(stored: Stored, stored_url: str) -> None:
     leaves = stored.events.splitlines()
-    with TestClient(create_app(stored_url)) as client:
+    with TestClient(create_app(stored_url, sign_in=False)) as client:
         events = client.get("/v1/events", params={"limit": 1000}).json()["events"]
         assert events[: len(leaves)] == [json.loads(leaf) for leaf in leaves]
         # The built-in settings that its inforce did not have.

@@ -143,7 +143,7 @@ class HttpClient:
     def __init__(self, url: str, clock: Clock) -> None:
         with ExitStack() as stack:
             ledger = stack.enter_context(open_ledger(url, clock=clock))
-            self.client = stack.enter_context(TestClient(create_app(ledger)))
+            self.client = stack.enter_context(TestClient(create_app(ledger, sign_in=False)))
             self._stack = stack.pop_all()
 
     def submit(self, body: Json, key: str | None = None) -> Outcome:

@@ -104,7 +104,7 @@ class Processes:
         self._fork_server.communicate()
 
     def serve(self, url: str, *, is_new: bool = False) -> Process:
-        return self.run("serve", "--db", url, "--port", "0", is_new=is_new)
+        return self.run("serve", "--no-auth", "--db", url, "--port", "0", is_new=is_new)
 
     def run(self, *args: str, is_new: bool = False) -> Process:
         """Starts `inforce ARGS`."""

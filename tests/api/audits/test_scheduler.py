@@ -62,7 +62,7 @@ def audits(tmp_path: Path) -> Path:
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     """A client of a ledger with a setting for the organization of the log."""
-    with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db")) as client:
+    with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db", sign_in=False)) as client:
         submit(client, changed("org:acme", "storage.inputs_outputs", False))
         yield client
 
@@ -145,7 +145,7 @@ def test_a_server_that_is_killed_loses_no_audit(tmp_path: Path, audits: Path, bo
         process.send_signal(stop)
         process.wait(GIVE_UP_S)
         until(partial(gone, process_id, audits))
-    with TestClient(create_app(url)) as client:
+    with TestClient(create_app(url, sign_in=False)) as client:
         # Recorded after the audit was pinned, so it must not count.
         submit(client, changed("org:acme", "storage.inputs_outputs", True))
         audit = ended(client, id_)
@@ -155,7 +155,7 @@ def test_a_server_that_is_killed_loses_no_audit(tmp_path: Path, audits: Path, bo
 
 def test_two_servers_of_one_ledger_audit_once(client: TestClient, tmp_path: Path, audits: Path, body: bytes) -> None:
     id_ = send(client, body)["id"]
-    with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db")) as other:
+    with TestClient(create_app(f"sqlite:///{tmp_path}/ledger.db", sign_in=False)) as other:
         most = 0
         states = ["queued"]
         while states[-1] != "done":
@@ -171,7 +171,7 @@ def test_two_servers_of_one_ledger_audit_once(client: TestClient, tmp_path: Path
 def test_a_server_continues_the_audit_of_another_that_was_killed(tmp_path: Path, audits: Path, body: bytes) -> None:
     url = f"sqlite:///{tmp_path}/ledger.db"
     # Both servers run before the folder exists.
-    with running(url) as (process, port), TestClient(create_app(url)) as other:
+    with running(url) as (process, port), TestClient(create_app(url, sign_in=False)) as other:
         submit(other, changed("org:acme", "storage.inputs_outputs", False))
         status, _, sent = talk(port, "POST", "/v1/audits", body, Content_Type="application/x-ndjson")
         assert status == 202

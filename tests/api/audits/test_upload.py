@@ -31,7 +31,7 @@ def small(tmp_path: Path) -> Iterator[TestClient]:
     """A client of a server that accepts small logs only."""
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(bytes_max=BYTES_MAX))
     try:
-        with TestClient(create_app(service)) as client:
+        with TestClient(create_app(service, sign_in=False)) as client:
             yield client
     finally:
         service.close()
@@ -77,7 +77,7 @@ def test_a_log_that_does_not_fit_leaves_nothing(
 
 def test_the_number_of_audits_is_limited(tmp_path: Path) -> None:
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(count_max=2))
-    with closing(service), TestClient(create_app(service)) as two:
+    with closing(service), TestClient(create_app(service, sign_in=False)) as two:
         first, _second = (two.post("/v1/audits", content=log(1), headers=NDJSON).json() for _ in range(2))
         problem(two.post("/v1/audits", content=log(1), headers=NDJSON), "audits_full")
         assert two.delete(f"/v1/audits/{first['id']}").status_code == 204

@@ -43,7 +43,7 @@ def test_an_access_line_names_route_status_time_and_ids(lines: io.StringIO, tmp_
     trace = "0af7651916cd43dd8448eb211c80319c"
     with (
         closing(open_ledger(f"sqlite:///{tmp_path}/l.db", create=True)) as ledger,
-        TestClient(create_app(ledger, access_log=True)) as client,
+        TestClient(create_app(ledger, access_log=True, sign_in=False)) as client,
     ):
         headers = {"X-Request-ID": "r-1", "traceparent": f"00-{trace}-b7ad6b7169203331-01"}
         answered = client.get("/v1/subjects/org:acme/state?at=2026-01-01T00:00:00Z", headers=headers)
@@ -65,7 +65,7 @@ def test_an_access_line_names_route_status_time_and_ids(lines: io.StringIO, tmp_
 def test_without_access_log_no_request_has_a_line(lines: io.StringIO, tmp_path: Path) -> None:
     with (
         closing(open_ledger(f"sqlite:///{tmp_path}/l.db", create=True)) as ledger,
-        TestClient(create_app(ledger)) as client,
+        TestClient(create_app(ledger, sign_in=False)) as client,
     ):
         client.get("/healthz")
     assert lines.getvalue() == ""

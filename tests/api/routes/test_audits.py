@@ -248,7 +248,7 @@ def test_an_unknown_audit_is_not_found(shared_client: TestClient, ask: str) -> N
 def test_results_expire_in_their_microsecond(tmp_path: Path) -> None:
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db", audits=AuditSettings(keep_hours=1))
     try:
-        with TestClient(create_app(service)) as client:
+        with TestClient(create_app(service, sign_in=False)) as client:
             audit = ended(client, send(client, log(3))["id"])
             finished = service.audits.status(audit["id"]).outcome
             assert finished is not None
@@ -276,7 +276,7 @@ def test_a_ledger_without_a_url_is_not_audited(tmp_path: Path) -> None:
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db")
     other = Service.open(service.ledger)
     try:
-        with TestClient(create_app(other)) as client:
+        with TestClient(create_app(other, sign_in=False)) as client:
             problem(client.post("/v1/audits", content=log(1), headers=NDJSON), "audits_unavailable")
     finally:
         other.close()
@@ -285,7 +285,7 @@ def test_a_ledger_without_a_url_is_not_audited(tmp_path: Path) -> None:
 
 def test_serving_needs_no_bulk_engine(tmp_path: Path) -> None:
     script = (
-        "import sys; from api.app import create_app; import api.server; create_app('sqlite:///x');"
+        "import sys; from api.app import create_app; import api.server; create_app('sqlite:///x', sign_in=False);"
         "print([name for name in ('numpy', 'pyarrow', 'numba') if name in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -31,7 +31,7 @@ KEY = SigningKey(ORIGIN, b"k" * 32)
 def client(tmp_path: Path) -> Iterator[TestClient]:
     service = Service.open(f"sqlite:///{tmp_path}/ledger.db", signing_keys=[KEY])
     try:
-        with TestClient(create_app(service)) as client:
+        with TestClient(create_app(service, sign_in=False)) as client:
             yield client
     finally:
         service.close()
@@ -39,7 +39,7 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
 
 @pytest.fixture
 def unsigned(tmp_path: Path) -> Iterator[TestClient]:
-    with TestClient(create_app(f"sqlite:///{tmp_path}/unsigned.db")) as client:
+    with TestClient(create_app(f"sqlite:///{tmp_path}/unsigned.db", sign_in=False)) as client:
         yield client
 
 

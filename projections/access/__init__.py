@@ -1,0 +1,1 @@
+"""Access: principals, roles and tokens, read from the ledger like every other setting."""
