@@ -25,6 +25,7 @@ from api.routes import audits, checks, events, log, operations, subjects
 from api.routing import ExactPathRouter, RouteSpec
 from api.schemas.base import components
 from api.service import Service
+from api.sign_in import NO_MEANS, SIGN_IN_SETTINGS, SignInSettings, make_means
 from api.tracing import telemetry
 from ledger.store import Ledger
 
@@ -76,22 +77,30 @@ def create_app(
     listening: Listening | None = None,
     access_log: bool = False,
     sign_in: bool = True,
+    sign_in_settings: SignInSettings = SIGN_IN_SETTINGS,
     tracing: TracerProvider | None = None,
 ) -> Application:
     """The application over `source`: a database URL, opened at start-up, where a ledger is created if there is none; or
     an open ledger or service, which the application does not close. `hosts`: the names that the Host header may hold;
     None: those of `listening`, and without that any. `access_log`: log a line for each request. `sign_in` False: every
-    caller may do everything, as `ANONYMOUS`. `tracing`: of the spans of requests; None: there are none."""
+    caller may do everything, as `ANONYMOUS`. `tracing`: of the spans of requests; None: there are none. Raises
+    `BadInput` for settings that contradict each other."""
+    means = make_means(sign_in_settings) if sign_in else NO_MEANS
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service = source if isinstance(source, Service) else Service.open(source)
         app.state.service = service
-        app.state.gate = Gate(service.access if sign_in else None, service.ask, app.state.metrics.add_sign_in)
+        access, count = service.access if sign_in else None, app.state.metrics.add_sign_in
+        app.state.gate = Gate(access, service.ask, count, means, app.state.proxies.caller_network)
         service.ledger.writer.on_commit = app.state.metrics.add_commit
+        if means.oidc is not None:
+            means.oidc.begin()
         try:
             yield
         finally:
+            if means.oidc is not None:
+                await means.oidc.close()
             if service is not source:
                 service.close()
 

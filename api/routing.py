@@ -72,7 +72,7 @@ class BareRoute(APIRoute):
         _name_span(scope, self.path_format)
         # Skips the exit stacks of FastAPI's dependencies, and error handling that the application does anyway.
         if self.need is not Need.OPEN:
-            await scope["app"].state.gate.admit(scope, self.need)
+            await scope["app"].state.gate.enter(scope, self.need)
         response = await self.endpoint(Request(scope, receive, send))
         await response(scope, receive, send)
 
@@ -158,8 +158,9 @@ class RouteSpec:
         return route
 
     def _all_problems(self) -> tuple[str, ...]:
-        by_need = {Need.OPEN: (), Need.SIGNED_IN: ("not_signed_in", *LEDGER_PROBLEMS)}
-        access = by_need.get(self.need, ("not_signed_in", "forbidden", *LEDGER_PROBLEMS))
+        signing_in = ("not_signed_in", "rate_limited", "sign_in_unavailable", *LEDGER_PROBLEMS)
+        by_need = {Need.OPEN: (), Need.SIGNED_IN: signing_in}
+        access = by_need.get(self.need, ("forbidden", *signing_in))
         return tuple(dict.fromkeys((*self.problems, *access, *COMMON_PROBLEMS)))
 
     def _extra(self) -> dict[str, Any]:
@@ -211,7 +212,7 @@ def _problems_json(codes: Iterable[str]) -> dict[int | str, dict[str, Any]]:
                     "examples": {code: {"value": _problem_example(code)} for code in of_status},
                 }
             },
-            **_retry_after_json(of_status),
+            **_headers_json(of_status),
         }
         for status, of_status in sorted(by_status.items())
     }
@@ -229,11 +230,25 @@ def _problem_example(code: str) -> dict[str, Any]:
     }
 
 
-def _retry_after_json(codes: list[str]) -> dict[str, Any]:
+def _headers_json(codes: list[str]) -> dict[str, Any]:
     if not any(code in RETRY_AFTER_SECONDS for code in codes):
         return {}
     schema = {"type": "integer", "minimum": 0}
-    return {"headers": {"Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": schema}}}
+    headers = {"Retry-After": {"description": "Seconds to wait before the next attempt.", "schema": schema}}
+    return {"headers": headers | (_RATE_LIMIT_HEADERS if "rate_limited" in codes else {})}
+
+
+_RATE_LIMIT_HEADERS: Final = {
+    "RateLimit-Policy": {
+        "description": 'The limit: its name, requests (`q`) and window in seconds (`w`), as `"principal";q=600;w=60`.',
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": 'What is left: requests (`r`), and seconds to the next window (`t`), as `"principal";r=9;t=60`. '
+        "Answers other than 429 have both headers, too.",
+        "schema": {"type": "string"},
+    },
+}
 
 
 def service_of(request: Request) -> Service:

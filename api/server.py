@@ -29,6 +29,7 @@ from api.http.logs import GRANIAN_LOGGERS, LogSettings, catch_stray_errors, logg
 from api.network import Listening, NetworkSettings, plan
 from api.readiness import ReadyBounds
 from api.service import CLOCK_BOUNDS, READY_BOUNDS, ClockBounds, Service
+from api.sign_in import SIGN_IN_SETTINGS, SignInSettings
 from api.tracing import tracer_provider
 from ledger.errors import BadInput
 from ledger.transparency.note import SigningKey
@@ -53,6 +54,7 @@ class ServerSettings(NamedTuple):
     tracing: bool = False
     """Whether spans of requests are sent by OTLP."""
     signing_keys: Sequence[SigningKey] = ()
+    sign_in: SignInSettings = SIGN_IN_SETTINGS
 
 
 SERVER_SETTINGS: Final = ServerSettings()
@@ -90,7 +92,12 @@ def serve(
             signs_in = network.signs_in
             lines = first_lines(service) if signs_in else [WITHOUT_SIGN_IN]
             app = create_app(
-                service, listening=listening, access_log=settings.logs.access, sign_in=signs_in, tracing=provider
+                service,
+                listening=listening,
+                access_log=settings.logs.access,
+                sign_in=signs_in,
+                sign_in_settings=settings.sign_in,
+                tracing=provider,
             )
             run_app(app, listening, port, announce, lines)
         finally:

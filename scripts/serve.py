@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     *("audits_folder", "audits_keep", "audits_max_bytes", "audits_max"),
     *("clock_behind_max", "clock_ahead_warn", "projector_lag_max", "disk_free_min"),
     "signing_key_file",
+    *("oidc", "rate_limit", "sign_in_failures_max"),
 )
 def serve(**values: Any) -> None:
     """Serve the ledger over HTTP.
@@ -47,7 +48,7 @@ def serve(**values: Any) -> None:
     from api.server import serve as serve_until_stopped
     from api.service import ClockBounds
     from ledger.transparency.keys import configured_keys
-    from scripts.cli.server_keys import network_settings
+    from scripts.cli.server_keys import network_settings, sign_in_settings
 
     keys = chosen(values)
     # --quiet and --verbose stand on the command line, so they go before a level from anywhere else.
@@ -59,6 +60,7 @@ def serve(**values: Any) -> None:
         signing_keys=configured_keys(keys.signing_key_file, os.environ),
         logs=LogSettings(keys.log_format, level, keys.access_log),
         network=network_settings(keys),
+        sign_in=sign_in_settings(keys),
         tracing=keys.tracing,
     )
     # click.echo flushes: a script that starts the server in the background waits for this line.

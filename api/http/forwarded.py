@@ -46,6 +46,13 @@ class TrustedProxies(NamedTuple):
                 break
         return str(address)
 
+    def caller_network(self, scope: Scope) -> str:
+        """As `caller_address`, with the /64 network of an IPv6 address: a caller has 2^64 addresses there."""
+        text = self.caller_address(scope)
+        if ":" not in text:
+            return text
+        return str(ipaddress.IPv6Address(int(ipaddress.IPv6Address(text)) >> 64 << 64))
+
     def _trusts(self, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
         return any(address in network for network in self.networks)
 

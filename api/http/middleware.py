@@ -24,7 +24,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.http.problem_responses import problem_response
 from api.http.problems import PROBLEM_CODES, error_location
-from api.http.scope import HEAD_ONLY, HELD_BODY, REQUEST_ID, TRACE_ID, allowed_methods, log_label
+from api.http.scope import ANSWER_HEADERS, HEAD_ONLY, HELD_BODY, REQUEST_ID, TRACE_ID, allowed_methods, log_label
 from api.http.sending import HSTS, SECURITY_HEADERS, AnswerNotTaken, NoRoomForAnswer, ResponseSender
 from api.http.shared import HeldBody, SharedResources
 from ledger.entropy import random_bytes
@@ -73,12 +73,14 @@ class RequestMiddleware:
         # A copy, because granian reads the method of its own scope again when it sends the response.
         method = "GET" if head_only else scope["method"]
         held_body = HeldBody(self.shared.bodies)
+        answer_headers: list[tuple[bytes, bytes]] = []
         scope = {
             **scope,
             REQUEST_ID: request_id,
             TRACE_ID: trace_id,
             HEAD_ONLY: head_only,
             HELD_BODY: held_body,
+            ANSWER_HEADERS: answer_headers,
             "method": method,
         }
         sender = ResponseSender(
@@ -88,6 +90,7 @@ class RequestMiddleware:
             self.shared.answers,
             head_only=head_only,
             security_headers=self.security_headers,
+            answer_headers=answer_headers,
         )
         clients, client = self.shared.clients, scope.get("client")
         try:

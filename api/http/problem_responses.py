@@ -73,7 +73,7 @@ def problem_response(
     body |= members or {}
     all_headers = dict(headers or {})
     if code in RETRY_AFTER_SECONDS:
-        all_headers["Retry-After"] = str(RETRY_AFTER_SECONDS[code])
+        all_headers.setdefault("Retry-After", str(RETRY_AFTER_SECONDS[code]))
     return Response(msgspec.json.encode(body), kind.status, all_headers, MEDIA_TYPE)
 
 

@@ -138,6 +138,13 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         "This Idempotency-Key was sent with another body. Send the first body again to get its receipts, or use a new"
         " key for a new submission.",
     ),
+    "rate_limited": ProblemCode(
+        429,
+        "Too many requests",
+        "The principal has sent as many requests as it may in this window, or the address as many tokens that were"
+        " refused. Nothing was recorded. Retry after the given seconds; RateLimit and RateLimit-Policy say what is"
+        " left and what the limit is.",
+    ),
     "internal_error": ProblemCode(
         500,
         "The server failed",
@@ -158,6 +165,12 @@ PROBLEM_CODES: Final[Mapping[str, ProblemCode]] = {
         "The ledger is unavailable",
         "The database cannot be reached, read or written at the moment. Retry after the given seconds. To find out"
         " whether a submission was recorded, send it again with the same Idempotency-Key.",
+    ),
+    "sign_in_unavailable": ProblemCode(
+        503,
+        "The token cannot be verified at the moment",
+        "The keys of the provider that issued the token cannot be read, so nobody can tell whether it is right. Retry"
+        " after the given seconds. The server's log names the cause.",
     ),
     "server_busy": ProblemCode(
         503,
@@ -238,6 +251,8 @@ RETRY_AFTER_SECONDS: Final = {
     "ledger_unavailable": 2,
     "ledger_busy": 1,
     "server_busy": 2,
+    "sign_in_unavailable": 5,
+    "rate_limited": 60,
     "clock_behind": 30,
     "ledger_went_back": 30,
     "ledger_corrupt": 30,

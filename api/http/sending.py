@@ -10,7 +10,7 @@ Proved by tests/api/http/test_shared.py and tests/api/memory/.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from starlette.types import Message, Send
@@ -56,8 +56,8 @@ class ResponseSender:
     `status`: of the response; 0: there is none yet."""
 
     __slots__ = (
-        *("_budget", "_head_only", "_held_body", "_request_id", "_security_headers", "_send", "_start"),
-        *("started", "status"),
+        *("_answer_headers", "_budget", "_head_only", "_held_body", "_request_id", "_security_headers", "_send"),
+        *("_start", "started", "status"),
     )
 
     def __init__(
@@ -69,7 +69,9 @@ class ResponseSender:
         *,
         head_only: bool,
         security_headers: Headers = SECURITY_HEADERS,
+        answer_headers: Sequence[tuple[bytes, bytes]] = (),
     ) -> None:
+        """`answer_headers`: further ones of this response, as they are once it begins."""
         self.started = False
         self.status = 0
         self._send = send
@@ -78,6 +80,7 @@ class ResponseSender:
         self._budget = budget
         self._head_only = head_only
         self._security_headers = security_headers
+        self._answer_headers = answer_headers
         self._start: Message | None = None
 
     async def send(self, message: Message) -> None:
@@ -141,4 +144,5 @@ class ResponseSender:
         if not has_cache_control:
             result.append(_NOT_STORED)
         result += common
+        result += self._answer_headers
         return result

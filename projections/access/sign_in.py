@@ -72,7 +72,8 @@ class AccessIndex:
         """Of the fields, for a moment. `_reading`: of the one who reads the ledger, for as long as that takes."""
         self._reading = threading.Lock()
         self._secrets = SecretIndex()
-        self._sessions: dict[bytes, Session] = {}
+        self._sessions: dict[bytes | str, Session] = {}
+        """By the SHA-256 of a secret, and by the principal that an OpenID Connect provider vouches for."""
         self._position = -1
         """Everything up to here is in the index; -1: nothing was read yet."""
         self._recorded_at = 0
@@ -86,16 +87,20 @@ class AccessIndex:
 
     def session_nowait(self, secret: str) -> Session | None:
         """The session of a secret, from memory. None: call `sign_in`, which may wait."""
-        if monotonic() - self._looked_at > FRESH_S or self._ledger.follower.position > self._position:
+        if not self._is_fresh():
             return None
         digest = hashlib.sha256(secret.encode()).digest()
         session = self._sessions.get(digest)
-        now = self.now()
         if session is not None:
-            return session if session.start <= now < session.until else None
+            return self._if_valid(session)
         # A dict's look-up, like a bisection, takes a time that depends on the hash, not on the secret: nobody can
         # choose a secret so that its SHA-256 comes near another one.
         return None if self._secrets.find(digest) else _UNKNOWN
+
+    def principal_nowait(self, principal: str) -> Session | None:
+        """The session of a principal that a provider vouches for, from memory. None: call `sign_in_principal`."""
+        session = self._sessions.get(principal) if self._is_fresh() else None
+        return None if session is None else self._if_valid(session)
 
     def sign_in(self, secret: str) -> Session:
         """The session of a secret. Raises `LedgerUnavailable`."""
@@ -105,12 +110,33 @@ class AccessIndex:
         if not positions:
             return _UNKNOWN
         session, position = self._read(digest, positions)
+        self._remember(digest, session, position)
+        return session
+
+    def sign_in_principal(self, principal: str) -> Session:
+        """The session of a principal that a provider vouches for, with its roles on the ledger. Raises
+        `LedgerUnavailable`."""
+        self.refresh()
+        context = self._query.context()
+        view = AsOfView(context, context.now, None)
+        caller = _caller(view, principal)
+        session = Session(caller, view.start, view.until, None if caller else "disabled")
+        self._remember(principal, session, context.position)
+        return session
+
+    def _is_fresh(self) -> bool:
+        return monotonic() - self._looked_at <= FRESH_S and self._ledger.follower.position <= self._position
+
+    def _if_valid(self, session: Session) -> Session | None:
+        return session if session.start <= self.now() < session.until else None
+
+    def _remember(self, key: bytes | str, session: Session, position: int) -> None:
+        """Keeps the session, if nothing about access was recorded after the `position` that it rests on."""
         with self._lock:
             if position >= self._changed_at:
                 while len(self._sessions) >= SESSIONS_MAX:
                     del self._sessions[next(iter(self._sessions))]
-                self._sessions[digest] = session
-        return session
+                self._sessions[key] = session
 
     def now(self) -> int:
         """The present in µs, never before the last event that is known here."""
@@ -176,7 +202,7 @@ class AccessIndex:
             entry = self._ledger.recorder.entry(position)
             if entry is None or not self._holds(view, entry.subject, digest):
                 continue
-            caller = _caller(view, entry.subject)
+            caller = _caller_of_token(view, entry.subject)
             if caller is None:
                 refusal = "disabled"
             else:
@@ -211,11 +237,16 @@ def _add(secrets: SecretIndex, leaf: Leaf) -> None:
             return
 
 
-def _caller(view: AsOfView, token: str) -> Caller | None:
+def _caller_of_token(view: AsOfView, token: str) -> Caller | None:
     """The principal of a token and its roles; None: it may do nothing."""
     principal = view.setting(token, TOKEN_PRINCIPAL).value
     if not isinstance(principal, str) or kind_of(principal) != "principal":
         return None
+    return _caller(view, principal)
+
+
+def _caller(view: AsOfView, principal: str) -> Caller | None:
+    """The principal and its roles; None: it may do nothing."""
     # Unknown is never permission.
     if view.setting(principal, DISABLED).value is not False:
         return None

@@ -41,6 +41,11 @@ SUITES: Final[dict[str, Suite]] = {
     "http": Suite("http", "64 submitters over HTTP, with and without group commit", "two minutes"),
     "check": Suite("check", "a decision about the past, beside peers that know only the present", "a minute"),
     "http-check": Suite("http_check", "a check over HTTP, beside a constant JSON route", "four minutes"),
+    "sign-in": Suite(
+        "sign_in",
+        "a sign-in with a JSON Web Token, beside the bare signature",
+        "half a minute",
+    ),
     "replay": Suite("replay", "reading and rebuilding, beside a raw cursor", _SIZED, sized=True),
     "growth": Suite("growth", "a check in a small and in a large ledger", _SIZED, sized=True),
     "memory": Suite("memory", "the memory of a server under checks of very many subjects", _SIZED, sized=True),

@@ -14,14 +14,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, NamedTuple
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import TomlConfigSettingsSource as TomlFile
 
-from ledger.errors import BadInput, Fault
+from api.oidc.issuer import OidcIssuer, check_issuers
+from api.rate_limits.limit import LIMIT_RULE, parse_limit
+from ledger.errors import BadInput, BadJson, Fault
 from ledger.near_names import did_you_mean
+from ledger.strict_json import loads
 
 PREFIX: Final = "INFORCE_"
 FILE_VARIABLE: Final = "INFORCE_CONFIG"
@@ -52,7 +55,32 @@ def split_texts(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+def _read_json(value: object) -> object:
+    """Tables as JSON, where there are no tables: in the environment and on the command line."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return loads(value.encode("utf-8", "surrogatepass"), what="the value")
+    except BadJson as error:
+        raise ValueError(error.detail) from None
+
+
+def _told_apart(issuers: tuple[OidcIssuer, ...]) -> tuple[OidcIssuer, ...]:
+    try:
+        check_issuers(issuers)
+    except BadInput as error:
+        raise ValueError(error.detail) from None
+    return issuers
+
+
+def _limit(text: str) -> str:
+    parse_limit(text)
+    return text
+
+
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split_texts)]
+Issuers = Annotated[tuple[OidcIssuer, ...], NoDecode, BeforeValidator(_read_json), AfterValidator(_told_apart)]
+LimitText = Annotated[str, AfterValidator(_limit)]
 
 
 class Configuration(BaseSettings):
@@ -156,6 +184,16 @@ class Configuration(BaseSettings):
         "tenth suffices); 0: never",
     )
 
+    oidc: Annotated[
+        Issuers, Key("--oidc", "tables with the members of a provider; outside of the file as JSON", "JSON", True)
+    ] = Field((), description="the OpenID Connect providers whose tokens sign in: see below")
+    rate_limit: Annotated[LimitText, Key("--rate-limit", LIMIT_RULE, "LIMIT")] = Field(
+        "60000/minute", description="the requests that `serve` answers each principal; more get 429 `rate_limited`"
+    )
+    sign_in_failures_max: Annotated[LimitText, Key("--sign-in-failures-max", LIMIT_RULE, "LIMIT")] = Field(
+        "60/minute", description="the failed sign-ins of an address, after which unknown tokens from there get 429"
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -220,8 +258,20 @@ def _sentence(error: ErrorDetails, file: str | None) -> str:
     _, key = key_of(name)
     variable = next((one for one in os.environ if one.upper() == PREFIX + name.upper() and os.environ[one]), None)
     place = variable if variable is not None else f"{file}: {name}"
+    if len(error["loc"]) > 1 or error["type"] == "value_error":
+        inside = sentence_in(error, 1)
+        return f"{place}{inside}" if inside.startswith(("[", ".")) else f"{place}: {inside}"
     value = "its value" if key.secret else _shown(os.environ[variable] if variable is not None else error["input"])
     return f"{place}: {value} is not allowed; it takes {key.allowed}"
+
+
+def sentence_in(error: ErrorDetails, skip: int = 0) -> str:
+    """The place inside of a key's value, such as `[0].issuer`, and pydantic's message. Leaves out the value, because it
+    could hold a secret. `skip`: the parts of the place that name the key."""
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"][skip:])
+    known = {"missing": "is missing", "extra_forbidden": "there is no such member"}
+    message = known.get(error["type"], error["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}" if place else message
 
 
 def _shown(value: object) -> str:
@@ -242,11 +292,23 @@ def table() -> list[str]:
     return rows
 
 
+def provider_table() -> list[str]:
+    """The rows of the table of a provider's members."""
+    rows = ["| member of `oidc` | means | default |", "| --- | --- | --- |"]
+    for name, field in OidcIssuer.model_fields.items():
+        rows.append(f"| `{name}` | {field.description} | {'required' if field.is_required() else _default(field)} |")
+    return rows
+
+
 def _default(field: FieldInfo) -> str:
-    value: Any = field.default
+    value: Any = field.get_default(call_default_factory=True, validated_data={})
     match value:
         case None | "" | ():
             return "none"
+        case dict() if not value:
+            return "none"
+        case tuple():
+            return ", ".join(f"`{one}`" for one in value)
         case bool():
             return f"`{str(value).lower()}`"
         case float():
@@ -255,4 +317,4 @@ def _default(field: FieldInfo) -> str:
 
 
 if __name__ == "__main__":
-    print("\n".join(table()))
+    print("\n".join([*table(), "", *provider_table()]))

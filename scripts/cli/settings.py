@@ -11,15 +11,16 @@ from collections.abc import Callable, Mapping
 from math import isfinite
 from pathlib import Path
 from types import NoneType
-from typing import Any, Final, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_origin
 
 import click
 from annotated_types import Ge, Gt, Le
 from click.core import ParameterSource
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from ledger.errors import BadInput
-from scripts.cli.configuration import FILE_VARIABLE, PREFIX, Configuration, key_of, load, split_texts
+from scripts.cli.configuration import FILE_VARIABLE, PREFIX, Configuration, key_of, load, sentence_in, split_texts
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -97,6 +98,8 @@ def _help(field: FieldInfo) -> str:
 
 
 def _click_type(field: FieldInfo) -> Any:
+    if any(isinstance(one, AfterValidator) for one in field.metadata):
+        return _Validated(field)
     types = [type_ for type_ in get_args(field.annotation) if type_ is not NoneType] or [field.annotation]
     type_ = types[0]
     if get_origin(field.annotation) is Literal:
@@ -123,6 +126,23 @@ class _Number(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         number = super().convert(value, param, ctx)
         return number if isfinite(number) else self.fail(f"{number} is not a number of this range", param, ctx)
+
+
+class _Validated(click.ParamType[Any]):
+    """A text that the key's own validators read."""
+
+    name = "text"
+
+    def __init__(self, field: FieldInfo) -> None:
+        # The type is known at run time only.
+        annotated: Any = Annotated[field.annotation, *field.metadata]
+        self._adapter = TypeAdapter[Any](annotated)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._adapter.validate_python(value)
+        except ValidationError as error:
+            return self.fail(sentence_in(error.errors()[0]), param, ctx)
 
 
 class _Texts(click.ParamType[Any]):

@@ -18,9 +18,9 @@ from scripts.cli import exits
 from scripts.cli.configuration import Configuration
 from scripts.cli.options import Format, output_format
 from scripts.cli.output import Columns, print_line, show
-from scripts.cli.server_keys import network_settings
+from scripts.cli.server_keys import network_settings, sign_in_settings
 from scripts.cli.settings import chosen, config_file, configuration_fault, settings
-from scripts.doctor import database, machine
+from scripts.doctor import database, machine, providers
 from scripts.doctor.acknowledge import clock, head
 from scripts.doctor.findings import Finding
 from scripts.doctor.log import log_
@@ -39,10 +39,10 @@ _COLUMNS: Final[Columns] = {
 def doctor(context: click.Context, /, format_: Format, **values: Any) -> int:
     """Look at what a deployment rests on, and say what to do.
 
-    Without a verb of its own it checks the configuration, where serve would listen and its certificate, the database,
-    its format, its head, the clock, the stored timelines, the log, the disks, and who may read the files. It writes
-    nothing. Exits with 2 if the configuration is wrong, 3 if the ledger cannot be opened, 1 if anything else is.
-    Warnings exit with 0.
+    Without a verb of its own it checks the configuration, where serve would listen and its certificate, the OpenID
+    Connect providers, the database, its format, its head, the clock, the stored timelines, the log, the disks, and who
+    may read the files. It writes nothing. Exits with 2 if the configuration is wrong, 3 if the ledger cannot be opened,
+    1 if anything else is. Warnings exit with 0.
 
     \b
       inforce doctor
@@ -76,6 +76,7 @@ def examine(keys: Configuration) -> Iterator[Finding]:
     audits = keys.audits_folder or (state_folder() if ledger_file is None else folder_beside(ledger_file.absolute()))
     yield from machine.configuration(configuration_fault(), file)
     yield from machine.network(network_settings(keys))
+    yield from providers.providers(sign_in_settings(keys))
     yield from database.ledger(keys)
     yield from machine.disk_room(keys, audits)
     yield from machine.permissions(keys, file, audits)

@@ -64,6 +64,17 @@ EXPECTED = {
         },
         ["http-check.one", "http-check.many", "http-check.batch"],
     ),
+    "sign-in": Expected(
+        {
+            "in process, one after the other": [
+                "cryptography: RS256 signature alone",
+                "JSON Web Token, for the first time",
+                "JSON Web Token, verified before",
+                "rate limit: one request of a principal",
+            ],
+        },
+        ["sign-in.first", "sign-in.again", "sign-in.limit"],
+    ),
     "replay": Expected(
         {
             f"reading the first {2000 + GENESIS + 20:,} events": [

@@ -1,11 +1,13 @@
 """The configuration: where a key comes from, what is refused, and that each key is in the table of OPERATING.md."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
-from scripts.cli.configuration import OTHER_VARIABLES, PREFIX, Configuration, key_of, load, table
+from scripts.cli.configuration import OTHER_VARIABLES, PREFIX, Configuration, key_of, load, provider_table, table
 from scripts.main import VERBS, cli
 from tests.support.command import CommandResult, Inforce
 
@@ -21,8 +23,17 @@ def test_the_table_of_the_operating_page_is_that_of_the_code() -> None:
     """To mend it: paste what `python -m scripts.cli.configuration` prints."""
     page = OPERATING.read_text(encoding="utf-8")
     assert "\n".join(table()) in page
+    assert "\n".join(provider_table()) in page
     for variable, meaning in OTHER_VARIABLES.items():
         assert f"| `{variable}` | {meaning} |" in page
+
+
+def test_the_provider_of_the_operating_page_is_one(folder: Path) -> None:
+    example = re.search(r"```toml\n(\[\[oidc\]\].*?)```", OPERATING.read_text(encoding="utf-8"), re.S)
+    assert example
+    (folder / "c.toml").write_text(example[1], encoding="utf-8")
+    (issuer,) = load("c.toml").oidc
+    assert issuer.group_roles["acme-admins"] == ("admin@org:acme",)
 
 
 def test_every_key_has_a_meaning_and_an_option_of_its_own() -> None:
@@ -156,3 +167,56 @@ def test_the_bounds_are_those_of_the_table(folder: Path, monkeypatch: pytest.Mon
             assert "is not allowed" in by_variable.err
             assert option in by_option.err, (name, value, by_option.err)
         monkeypatch.delenv(PREFIX + name.upper())
+
+
+PROVIDER = {"alias": "corp", "issuer": "https://login.example.com", "audiences": ["inforce"]}
+
+
+def test_providers_come_as_json_outside_of_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFORCE_OIDC", json.dumps([PROVIDER | {"clock_skew_s": 5}]))
+    (issuer,) = load().oidc
+    assert issuer.model_dump(include={*PROVIDER, "clock_skew_s"}) == {
+        **PROVIDER,
+        "audiences": ("inforce",),
+        "clock_skew_s": 5,
+    }
+    # An option is checked as a variable is.
+    refused = run({}, "serve", "--oidc", json.dumps([PROVIDER | {"alias": "A"}]), "--db", "sqlite:////nowhere/x.db")
+    assert refused.code == 2
+    assert "[0].alias: an alias is 1-32 of a-z 0-9 -" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (json.dumps([{**PROVIDER, "issuer": "http://u:hunter2@h"}]), "[0].issuer: the URL must not hold a user"),
+        (json.dumps([{**PROVIDER, "issuer": "http://login.example.com"}]), "[0].issuer: keys come over https"),
+        (json.dumps([{**PROVIDER, "algorithms": ["HS256"]}]), "[0].algorithms[0]: Input should be 'RS256'"),
+        (json.dumps([{**PROVIDER, "clock_skew_s": 61}]), "[0].clock_skew_s: Input should be less than or equal to 60"),
+        (json.dumps([{**PROVIDER, "client_secret": "hunter2"}]), "[0].client_secret: there is no such member"),
+        (json.dumps([{**PROVIDER, "group_roles": {"ops": ["hunter2"]}}]), "[0].group_roles: the roles are operator, "),
+        (json.dumps([{"alias": "corp", "issuer": "https://a.example.com"}]), "[0].audiences: is missing"),
+        (json.dumps([PROVIDER, PROVIDER]), ": two OIDC issuers have the alias corp"),
+        ("hunter2", ": the value is not JSON"),
+        ('{"hunter2": 1}', ": its value is not allowed; it takes tables"),
+    ],
+)
+def test_a_wrong_provider_is_refused_in_lines_without_its_values(folder: Path, text: str, line: str) -> None:
+    refused = run({"INFORCE_OIDC": text}, "serve", "--port", "0")
+    assert (refused.code, refused.out) == (2, "")
+    assert f"inforce: INFORCE_OIDC{line}" in refused.err
+    assert "hunter2" not in refused.err
+
+
+@pytest.mark.parametrize("key", ["rate_limit", "sign_in_failures_max"])
+def test_a_rate_limit_is_off_or_a_number_and_a_window(key: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for good in ("off", "1/second", "600/minute", "5/hour", "9/day"):
+        monkeypatch.setenv(PREFIX + key.upper(), good)
+        assert getattr(load(), key) == good
+    monkeypatch.delenv(PREFIX + key.upper())
+    for bad in ("0/minute", "600", "1/week", "600/minutes"):
+        by_variable = run({PREFIX + key.upper(): bad}, "serve", "--db", "sqlite:////nowhere/x.db")
+        by_option = run({}, "serve", key_of(key)[1].option, bad, "--db", "sqlite:////nowhere/x.db")
+        for refused in (by_variable, by_option):
+            assert (refused.code, refused.err.count("\n")) == (2, 1)
+            assert "a rate limit is off, or a number and one of second" in refused.err

@@ -89,3 +89,22 @@ def test_an_invented_prefix_never_changes_the_address(prefix: str, header: str) 
         assert address(header, "10.0.0.1", (header, prefix), (header, seen)) in ("198.51.100.7", UNKNOWN)
         return
     assert address(header, "10.0.0.1", (header, prefix), (header, seen)) == "198.51.100.7"
+
+
+@pytest.mark.parametrize(
+    ("client", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db9:1:2:3:4:5:6", "2001:db9:1:2::"),
+        ("2001:db9:1:2::", "2001:db9:1:2::"),
+        ("2001:db9:1:3::", "2001:db9:1:3::"),
+        ("fe80::1%eth0", "fe80::"),
+        ("::1", "::"),
+        ("testclient", UNKNOWN),
+        ("", UNKNOWN),
+    ],
+)
+def test_an_ipv6_caller_counts_by_its_network(client: str, network: str) -> None:
+    scope: dict[str, Any] = {"client": (client, 1234), "headers": []}
+    assert TrustedProxies(NETWORKS).caller_network(scope) == network

@@ -1,0 +1,1 @@
+"""Sign-in with JSON Web Tokens of OpenID Connect providers."""

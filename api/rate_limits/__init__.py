@@ -1,0 +1,1 @@
+"""Rate limits: requests per principal, and failed sign-ins per address."""
