@@ -66,10 +66,13 @@ def test_every_case_audits_the_same_rows(
     report = json.loads(output.out)
     assert {row["case"]: row["wall_s"] for row in report["tables"][0]["rows"]} == SECONDS
     assert {row["case"]: row["rows"] for row in report["tables"][0]["rows"]} == {
-        spark.START: None,
+        spark.START: 0,
         **dict.fromkeys((spark.ONE, spark.ON_SPARK), 4000),
         **dict.fromkeys((spark.ONE + spark.MORE, spark.ON_SPARK + spark.MORE), 40_000),
     }
+    with pytest.raises(SystemExit):
+        cli.main(["bench", "spark", "--quick", "--folder", str(tmp_path), "--format", "table"])
+    assert spark.START in capsys.readouterr().out
     assert [one["mark"] for one in report["marks"]] == ["spark.fixed", "spark.row"]
     assert ran[0] == ("projections.audit.compile_ahead",)
     assert ("scripts.bench.spark_session", "local[2]") in ran

@@ -51,7 +51,7 @@ def run(context: SuiteContext) -> SuiteResult:
             cases[ONE + more] = _case(url, log, folder, [])
             cases[ON_SPARK + more] = _case(url, log, folder, ["--engine", "spark", "--master", MASTER])
         turns = take_turns("bench spark", cases, context.turns)
-    by_case = {case: TENFOLD * rows if MORE in case else None if case == START else rows for case in turns}
+    by_case = {case: TENFOLD * rows if MORE in case else 0 if case == START else rows for case in turns}
     table = [_row(case, by_case[case], costs) for case, costs in turns.items()]
     wall = {case: median(cost.wall_s for cost in costs) for case, costs in turns.items()}
     return SuiteResult(
@@ -94,7 +94,7 @@ _COLUMNS: Final = (
 )
 
 
-def _row(name: str, rows: int | None, costs: Sequence[ProgramCost]) -> dict[str, Any]:
+def _row(name: str, rows: int, costs: Sequence[ProgramCost]) -> dict[str, Any]:
     wall = [cost.wall_s for cost in costs]
     return {
         "case": name,
