@@ -110,6 +110,12 @@ def test_two_host_fields_are_refused(port: int, hosts: tuple[str, str]) -> None:
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["code"] == "bad_request"
 
 
+@pytest.mark.parametrize(("host", "status"), [("rebound.example", b"421"), ("localhost", b"200")])
+def test_a_host_in_the_target_counts_without_a_host_field(port: int, host: str, status: bytes) -> None:
+    answer = raw(port, f"GET http://{host}/v1/catalog HTTP/1.1\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 " + status), answer
+
+
 def test_many_callers_at_once(port: int) -> None:
     def one(number: int) -> int:
         if number % 4:
