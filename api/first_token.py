@@ -15,7 +15,7 @@ from ledger.append.submissions import parse_submissions
 from ledger.entropy import random_bytes
 from ledger.errors import InforceError
 from ledger.times import format_time
-from projections.access.tokens import has_usable_token, new_token
+from projections.access.tokens import needs_first_token, new_token
 
 FIRST_OPERATOR: Final = "principal:first-operator"
 LASTS_US: Final = 3_600_000_000
@@ -30,7 +30,7 @@ _log = logging.getLogger("inforce.api")
 def first_lines(service: Service) -> list[str]:
     """The lines about the operator's first token; none where the ledger has a token, or may not be written."""
     try:
-        if has_usable_token(service.query):
+        if not needs_first_token(service.query, FIRST_OPERATOR):
             return []
         until = service.now() + LASTS_US
         token = new_token(FIRST_OPERATOR, ["operator"], until, random_bytes, roles_until=until)

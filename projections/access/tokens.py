@@ -127,9 +127,12 @@ def _state(view: AsOfView, token: str) -> tuple[TokenState, int | None]:
     return ("revoked" if step.change is not None else "expired"), ended
 
 
-def has_usable_token(query: Query) -> bool:
-    """Whether a token of the ledger is valid now, or will be."""
-    return any(row.state in ("valid", "scheduled") and not row.disabled for row in tokens(query))
+def needs_first_token(query: Query, first_principal: str) -> bool:
+    """Whether nobody ever made a token: all that there are were printed for `first_principal`, and have expired.
+
+    A ledger whose tokens were all revoked, or have expired, gets none by a restart, whose output a journal may keep:
+    the person who revoked them would not know. The command makes one."""
+    return all(row.principal == first_principal and row.state == "expired" for row in tokens(query))
 
 
 def tokens_with_digest(query: Query, digest: str) -> list[str]:

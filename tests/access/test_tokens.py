@@ -13,8 +13,8 @@ from ledger.opening import open_ledger
 from ledger.times import format_time
 from projections.access.tokens import (
     digest_of,
-    has_usable_token,
     is_secret,
+    needs_first_token,
     new_token,
     revocation,
     tokens,
@@ -58,7 +58,7 @@ def test_the_state_of_each_token(database_url: str, at: int, states: dict[str, s
     clock = ManualClock(NOW)
     with open_ledger(database_url, create=True, clock=clock) as ledger:
         query = Query(ledger)
-        assert not has_usable_token(query)
+        assert needs_first_token(query, "principal:first")
         names = {}
         for name in ("lasting", "ending", "revoked", "scheduled"):
             until = NOW + HOUR if name in ("ending", "revoked") else None
@@ -75,7 +75,7 @@ def test_the_state_of_each_token(database_url: str, at: int, states: dict[str, s
         rows = {names[row.token]: row for row in tokens(query)}
         assert {name: row.state for name, row in rows.items()} == states
         assert {row.created_by for row in rows.values()} == {OPERATOR}
-        assert has_usable_token(query)
+        assert not needs_first_token(query, "principal:first")
         submit(ledger, set_("principal:lasting", "access.disabled", True))
         assert {row.principal for row in tokens(query) if row.disabled} == {"principal:lasting"}
 
@@ -89,3 +89,19 @@ def test_a_revocation_also_cancels_what_was_scheduled(database_url: str) -> None
         submit(ledger, revocation(new.token))
         clock.now_us = NOW + 2 * HOUR
         assert [row.state for row in tokens(Query(ledger))] == ["revoked"]
+
+
+def test_only_a_ledger_for_which_nobody_made_a_token_needs_a_first_one(database_url: str) -> None:
+    clock = ManualClock(NOW)
+    with open_ledger(database_url, create=True, clock=clock) as ledger:
+        query = Query(ledger)
+        first = new_token("principal:first", ["operator"], NOW + HOUR, random_bytes)
+        ledger.submit(parse_submissions({"events": first.events}), actor=OPERATOR)
+        for at, needed in ((HOUR - 1, False), (HOUR, True), (HOUR + 1, True)):
+            clock.now_us = NOW + at
+            assert needs_first_token(query, "principal:first") == needed
+        own = new_token("principal:anna", ["operator"], None, random_bytes)
+        ledger.submit(parse_submissions({"events": own.events}), actor=OPERATOR)
+        submit(ledger, revocation(own.token))
+        # Somebody revoked every token on purpose, so a restart opens no door.
+        assert not needs_first_token(query, "principal:first")
