@@ -27,6 +27,7 @@ from api.submit_queue import SubmitQueue
 from ledger.append.authority import Authority
 from ledger.append.group_commit import GROUP_MAX
 from ledger.append.submissions import DefineSetting, RetractChange, Submission, references
+from ledger.codec import parse_leaf
 from ledger.diagnosis import CLOCK_AHEAD_DAYS, clock_ahead_warning
 from ledger.errors import InforceError, NotWritable, PositionNotReached
 from ledger.follower import AT_LEAST_SECONDS_MAX
@@ -36,13 +37,14 @@ from ledger.recorders.append_guard import CLOCK_BEHIND_MAX_S
 from ledger.recorders.contract import Entry
 from ledger.roles import RoleName
 from ledger.store import Ledger
+from ledger.times import parse_time
 from ledger.transparency.checkpoint_memory import memory_of
 from ledger.transparency.integrator import Integrator
 from ledger.transparency.note import SigningKey
 from ledger.transparency.published_log import PublishedLog
 from ledger.transparency.publisher import LogPublisher
 from ledger.verbatim import valid_entries
-from projections.access.reach import reached_now
+from projections.access.reach import reached_since
 from projections.access.rights import Caller
 from projections.access.sign_in import AccessIndex
 from projections.access.uses import TokenUses
@@ -287,14 +289,21 @@ class Service:
         return await self.ask(lambda: caller.authority(self._reached(caller, submissions)))
 
     def _reached(self, caller: Caller, submissions: Sequence[Submission]) -> Mapping[str, frozenset[RoleName]]:
-        subjects = references(submissions)
+        context = self.query.context()
+        starts = dict.fromkeys(references(submissions), context.now)
         for submission in submissions:
+            if isinstance(submission, DefineSetting):
+                continue
             if isinstance(submission, RetractChange):
                 entry = self.ledger.find(submission.event_id)
-                subjects |= set() if entry is None else {entry.subject}
-            elif not isinstance(submission, DefineSetting):
-                subjects.add(submission.subject)
-        return reached_now(caller, self.query.context(), subjects)
+                if entry is None:
+                    continue
+                text = parse_leaf(entry.leaf).data.effective_from
+                subject, start = entry.subject, parse_time(text) if isinstance(text, str) else None
+            else:
+                subject, start = submission.subject, submission.effective_from
+            starts[subject] = min(starts.get(subject, context.now), context.now if start is None else start)
+        return reached_since(caller, context, starts)
 
     async def outlooks(
         self, submissions: Sequence[Submission], receipts: Sequence[Receipt]

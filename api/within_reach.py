@@ -19,6 +19,7 @@ from ledger.verbatim import valid_entries
 from projections.access.reach import OWNED_KINDS, Reach, reach_of
 from projections.access.rights import PUBLISHED_KINDS, Caller, Need
 from projections.query.history import NO_HISTORY
+from projections.query.query import StateAnswer
 from projections.query.snapshots import KnownAt
 from projections.timelines.contract import SubjectRow
 
@@ -30,9 +31,25 @@ _PAGE: Final = 1000
 def require_subject(
     service: Service, caller: Caller, need: Need, subject: str, *, at: int | None = None, known_at: KnownAt = None
 ) -> None:
-    """Raises `NotFound` if the caller may not read the subject at (at, known_at); `at` (µs) None: at present."""
-    if caller.extent(need) != "all" and not Reach(caller, service.query.context(), at, known_at).may_read(subject):
+    """Raises `NotFound` if the caller may not read the subject at (at, known_at); `at` (µs) None: at present. The
+    settings of tomorrow show those of today, so a later instant is for those who also reach the subject at present."""
+    if caller.extent(need) == "all":
+        return
+    context = service.query.context()
+    instants = {context.now} if at is None else {at, min(at, context.now)}
+    if not all(Reach(caller, context, instant, known_at).may_read(subject) for instant in instants):
         raise NotFound(NO_HISTORY)
+
+
+def without_foreign_next(service: Service, caller: Caller, state: StateAnswer, known_at: KnownAt) -> StateAnswer:
+    """The state without each next change that began when the subject was beyond the caller's reach: it is of the owner
+    that the subject moved to."""
+    if caller.extent(Need.STATE) == "all":
+        return state
+    context = service.query.context()
+    starts = {min(following.start, context.now) for following in state.next.values()}
+    own = {start for start in starts if Reach(caller, context, start, known_at).may_read(state.subject)}
+    return state._replace(next={key: one for key, one in state.next.items() if min(one.start, context.now) in own})
 
 
 def event(service: Service, caller: Caller, event_id: str) -> Entry:

@@ -45,7 +45,7 @@ from api.routes.parameters import (
 )
 from api.routing import AT_LEAST_PROBLEMS, RouteSpec, answer_off_loop, caller_of, service_of
 from api.schemas import responses
-from api.within_reach import require_subject
+from api.within_reach import require_subject, without_foreign_next
 from projections.access.rights import Need
 from projections.query.history import history
 
@@ -78,6 +78,7 @@ async def state(request: Request) -> Response:
         answer = service.query.state(
             subject, at=at, known_at=query["known_at"], settings=query["setting"], large_values=False
         )
+        answer = without_foreign_next(service, caller, answer, query["known_at"])
         return bounded_by_key(state_json(answer), "settings", query["after"], service.encode)
 
     return await answer_off_loop(request, question, query["at_least"])

@@ -7,7 +7,8 @@ Proved by tests/access/test_reach.py.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Final
 
 from ledger.errors import Fault, OutOfReach
@@ -47,6 +48,11 @@ class Reach:
             roles = self._by_owned[subject] = self._roles_by_owner(subject)
         return roles
 
+    @property
+    def until(self) -> int:
+        """When the next owner begins (µs) of a subject that was looked up, as known at the question's known_at."""
+        return self._view.until
+
     def may_read(self, subject: str) -> bool:
         return kind_of(subject) in PUBLISHED_KINDS or bool(self.roles_at(subject))
 
@@ -67,10 +73,20 @@ def reach_of(caller: Caller, need: Need, query: Query) -> Reach | None:
     return None if caller.extent(need) == "all" else Reach(caller, query.context())
 
 
-def reached_now(caller: Caller, context: ReadContext, subjects: Iterable[str]) -> Mapping[str, frozenset[RoleName]]:
-    """The subjects within the caller's reach at present → its roles there."""
-    reach = Reach(caller, context)
-    return {subject: roles for subject in subjects if (roles := reach.roles_at(subject))}
+def reached_since(caller: Caller, context: ReadContext, starts: Mapping[str, int]) -> Mapping[str, frozenset[RoleName]]:
+    """The subjects within the caller's reach → its roles there. `starts`: subject → the first instant (µs) that it
+    writes about: the roles are those of all of [start, present], so nobody rewrites what another owner had set."""
+    reached: dict[str, frozenset[RoleName]] = {}
+    for subject, start in starts.items():
+        present = Reach(caller, context)
+        roles, instant = present.roles_at(subject), start
+        while roles and instant < context.now:
+            then = Reach(caller, context, instant)
+            roles &= then.roles_at(subject)
+            instant = then.until
+        if roles:
+            reached[subject] = roles
+    return reached
 
 
 def subjects_of(record: RequestRecord) -> list[str]:
@@ -86,8 +102,9 @@ def require_records(
     as known now, which its hindsight may show."""
     reaches: dict[tuple[int, KnownAt], Reach] = {}
     for index, record in enumerate(records):
-        for known in {known_at, None}:
-            reach = reaches.setdefault((record.at, known), Reach(caller, context, record.at, known))
+        # The settings of tomorrow show those of today, so a later instant is for those who reach its subjects now, too.
+        for at, known in product({record.at, min(record.at, context.now)}, {known_at, None}):
+            reach = reaches.setdefault((at, known), Reach(caller, context, at, known))
             if not all(map(reach.roles_at, subjects_of(record))):
                 pointer = f"/requests/{index}" if batch else ""
                 raise OutOfReach(UNKNOWN_IN_RECORD, (Fault(pointer, UNKNOWN_IN_RECORD),))
