@@ -262,6 +262,13 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+async def still_admitted(request: Request, need: Need) -> Caller:
+    """The caller, whose token still holds and has the right after its body arrived, however long that took. Raises
+    `RequestRefused` and `LedgerUnavailable`."""
+    caller: Caller = await request.app.state.gate.admit(request.scope, need, again=True)
+    return caller
+
+
 def json_response(value: Any) -> Response:
     return EncodedResponse(encode(value))
 

@@ -42,6 +42,7 @@ from api.routing import (
     answer_off_loop,
     caller_of,
     service_of,
+    still_admitted,
     wait_for_position,
 )
 from api.schemas import audits as audit_models
@@ -82,10 +83,9 @@ async def _upload(request: Request, audits: AuditService, body: UploadBody) -> A
         with audits.storage_problems():
             log = await receive(body, incoming / LOG, audits.bytes_max, audits.threads)
         await wait_for_position(request, query["at_least"])
+        actor = (await still_admitted(request, Need.AUDIT)).actor
         return await service_of(request).ask(
-            lambda: audits.accept(
-                incoming, log, layout, query["known_at"], query["max_rejects"], caller_of(request).actor
-            )
+            lambda: audits.accept(incoming, log, layout, query["known_at"], query["max_rejects"], actor)
         )
 
 

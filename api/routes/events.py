@@ -35,6 +35,7 @@ from api.routing import (
     answer_off_loop,
     caller_of,
     service_of,
+    still_admitted,
     wait_for_position,
 )
 from api.schemas import examples, requests, responses
@@ -60,8 +61,9 @@ async def submit(request: Request) -> Response:
         service.require_log()
     submit_queue = service.submit_queue
     submit_queue.require_capacity(body_bytes_max(request, MAX_BYTES))
-    caller = caller_of(request)
-    parsed = await submit_queue.parse(await read_json_body(request, MAX_BYTES), key, caller.actor)
+    body = await read_json_body(request, MAX_BYTES)
+    caller = await still_admitted(request, Need.SUBMIT)
+    parsed = await submit_queue.parse(body, key, caller.actor)
     authority = await service.authority(caller, parsed.submissions)
     submissions, receipts = await submit_queue.submit(parsed, caller.actor, authority)
     outlooks = await service.outlooks(submissions, receipts)
