@@ -27,8 +27,12 @@ WITHOUT_SIGN_IN: Final = (
 _log = logging.getLogger("inforce.api")
 
 
-def first_lines(service: Service) -> list[str]:
-    """The lines about the operator's first token; none where the ledger has a token, or may not be written."""
+def first_lines(service: Service, has_providers: bool = False) -> list[str]:
+    """The lines about the operator's first token; none where the ledger has a token, or may not be written. None either
+    where providers of OpenID Connect sign callers in: nobody may ever make a token there, and a server that starts
+    again would print one each time."""
+    if has_providers:
+        return []
     try:
         if not needs_first_token(service.query, FIRST_OPERATOR):
             return []

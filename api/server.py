@@ -90,7 +90,7 @@ def serve(
         )
         try:
             signs_in = network.signs_in
-            lines = first_lines(service) if signs_in else [WITHOUT_SIGN_IN]
+            lines = first_lines(service, bool(settings.sign_in.issuers)) if signs_in else [WITHOUT_SIGN_IN]
             app = create_app(
                 service,
                 listening=listening,

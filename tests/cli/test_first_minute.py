@@ -22,6 +22,8 @@ from tests.support.ledgers import NOW
 
 LISTENS = re.compile(r"inforce listens on http://127\.0\.0\.1:(\d+)\n")
 
+PROVIDER = '[{"alias": "corp", "issuer": "http://127.0.0.1:9/corp", "audiences": ["inforce"]}]'
+
 
 @contextmanager
 def serving(url: str, folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
@@ -95,6 +97,16 @@ def test_a_ledger_with_a_token_prints_none(tmp_path: Path) -> None:
         server.send_signal(signal.SIGTERM)
         assert server.stdout is not None
         assert server.stdout.read() == ""
+
+
+def test_a_server_with_providers_prints_none(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    with serving(url, tmp_path, "--oidc", PROVIDER) as (server, port):
+        assert talk(port, "GET", "/v1/subjects")[0] == 401
+        server.send_signal(signal.SIGTERM)
+        assert server.stdout is not None
+        assert server.stdout.read() == ""
+    assert run("token", "list", "--db", url, "--format", "json").json() == {"tokens": []}
 
 
 def test_without_sign_in_everybody_is_anonymous_and_the_server_says_so(tmp_path: Path) -> None:
