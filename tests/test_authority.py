@@ -74,6 +74,16 @@ def test_a_setting_is_written_by_those_whom_its_definition_names(
         assert [fault.pointer for fault in refused.value.faults] == ["/events/0/setting"]
 
 
+@pytest.mark.parametrize("event", [{"value": "org:acme"}, {"type": "setting.cleared", "value": ...}])
+def test_nobody_leaves_a_policy_by_a_setting_of_ones_own(event: dict[str, Any]) -> None:
+    body = {name: value for name, value in change("attached_to", "account:u1", **event).items() if value is not ...}
+    both = frozenset[RoleName]({"admin", "self"})
+    caller = Authority("principal:p", False, True, {"account:u1": both, "org:acme": both})
+    with pytest.raises(Forbidden, match="attached_to decides whose policy governs, so an operator writes it"):
+        judge(caller, body)
+    judge(OPERATOR, body)
+
+
 def test_one_wrong_submission_refuses_the_batch_and_names_each() -> None:
     with pytest.raises(Forbidden) as refused:
         judge(scoped("admin"), change(), change("network.private_only"), change("residency.regions"))

@@ -17,6 +17,8 @@ from ledger.roles import WRITERS, RoleName
 
 EVERYWHERE: Final[Mapping[str, frozenset[RoleName]]] = {}
 UNKNOWN_SUBJECT: Final = "there is no such subject among those that you may write"
+GOVERNING: Final = frozenset({"attached_to", "owner"})
+"""The settings that decide whose policy governs: nobody leaves a policy by a setting of one's own."""
 UNKNOWN_EVENT: Final = "there is no event with this id in this ledger"
 
 
@@ -113,6 +115,8 @@ class _Judge:
             if period is not None and not self.authority.may_write(subject, period.definition.writable_by):
                 self._refuse(pointer, f"{setting} is writable by {period.definition.writable_by}")
                 return
+        if setting in GOVERNING and not self.authority.is_operator:
+            self._refuse(pointer, f"{setting} decides whose policy governs, so an operator writes it")
 
     def _value(self, change: ChangeSetting, start: int, pointer: str) -> None:
         """Refuses a value that names a subject beyond the caller's reach: its receipt would tell whether there is such
