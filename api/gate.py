@@ -21,6 +21,7 @@ from api.oidc.faults import KeysUnavailable, TokenRefused
 from api.sign_in import NO_MEANS, SignInMeans
 from projections.access.rights import ANONYMOUS, RIGHTS, Caller, Need
 from projections.access.sign_in import AccessIndex, Session
+from projections.access.tokens import SECRET_PREFIX
 
 if TYPE_CHECKING:
     from api.oidc.sign_in import OidcSignIn
@@ -30,7 +31,6 @@ _BEARER: Final = re.compile(rb"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/-]+=*)"
 _CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="inforce"'}
 _INVALID: Final = {"WWW-Authenticate": 'Bearer realm="inforce", error="invalid_token"'}
 
-TOKEN_PREFIX: Final = "ift_"  # noqa: S105 - the beginning of every token of inforce
 Ask = Callable[[Callable[[], Session]], Awaitable[Session]]
 Address = Callable[[Scope], str]
 
@@ -80,7 +80,7 @@ class Gate:
     async def _signed_in(self, access: AccessIndex, scope: Scope, again: bool) -> Caller:
         token = self._bearer(scope)
         oidc = self._means.oidc
-        if oidc is not None and not token.startswith(TOKEN_PREFIX):
+        if oidc is not None and not token.startswith(SECRET_PREFIX):
             return await self._vouched_for(access, oidc, scope, token.encode("ascii"), again)
         session = access.session_nowait(token)
         if session is None:
